@@ -1,0 +1,28 @@
+# make demo                     the main job from nothing: generated data, two trained models, a table, pictures
+# make test [STACK=openmmlab]   the tests, on the default or the classic distributions (or STACK=torch21)
+# make lint                     ruff
+# make setup [STACK=...]        the environment alone
+STACK ?= onedl
+VENV_onedl := .venv
+VENV_openmmlab := .venv-openmmlab
+VENV_torch21 := .venv-torch21
+PYTHON := $(VENV_$(STACK))/bin/python
+PYTEST_ARGS ?=
+
+.PHONY: demo test lint setup clean
+
+setup:
+	@python3 tools/setup_env.py $(STACK)
+
+demo: setup
+	@$(PYTHON) tools/demo.py
+
+# Two workers of one thread each: the tests are many and small.
+test: setup
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n 2 --dist loadfile $(PYTEST_ARGS) tests
+
+lint: setup
+	$(PYTHON) -m ruff check .
+
+clean:
+	rm -rf .venv .venv-openmmlab .venv-torch21 work_dirs build *.egg-info

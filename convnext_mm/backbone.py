@@ -1,0 +1,229 @@
+"""The ConvNeXt backbone: four stages of features, each with its own LayerNorm, for FPN, UPerNet and their like."""
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import NamedTuple
+
+import torch
+import torch.nn as nn
+import torch.utils.checkpoint
+from mmengine.model import BaseModule
+
+from .errors import ArgumentTypeError, ArgumentValueError
+from .layers import ConvNeXtBlock, LayerNorm2d
+from .registry import MODELS
+
+
+class Arch(NamedTuple):
+    """Blocks and channels of the four stages."""
+
+    depths: tuple
+    channels: tuple
+
+
+#: ``tiny`` to ``xlarge`` are the paper's (arXiv:2201.03545, section 3); the smaller ones are ConvNeXt V2's
+#: (arXiv:2301.00808, appendix A.1).
+ARCHS = {
+    'atto': Arch((2, 2, 6, 2), (40, 80, 160, 320)),
+    'femto': Arch((2, 2, 6, 2), (48, 96, 192, 384)),
+    'pico': Arch((2, 2, 6, 2), (64, 128, 256, 512)),
+    'nano': Arch((2, 2, 8, 2), (80, 160, 320, 640)),
+    'tiny': Arch((3, 3, 9, 3), (96, 192, 384, 768)),
+    'small': Arch((3, 3, 27, 3), (96, 192, 384, 768)),
+    'base': Arch((3, 3, 27, 3), (128, 256, 512, 1024)),
+    'large': Arch((3, 3, 27, 3), (192, 384, 768, 1536)),
+    'xlarge': Arch((3, 3, 27, 3), (256, 512, 1024, 2048)),
+}
+NUM_STAGES = 4
+
+
+def _integer(name, value, low, high=None):
+    """``value`` as an int in [low, high]; booleans, which Python takes for integers, are refused."""
+    takes = f'an integer of {low} or more' if high is None else f'an integer from {low} to {high}'
+    if isinstance(value, bool):
+        raise ArgumentTypeError(f'{name} must be {takes}, got {value!r}')
+    try:
+        value = operator.index(value)
+    except TypeError:
+        raise ArgumentTypeError(f'{name} must be {takes}, got {value!r}') from None
+    if value < low or (high is not None and value > high):
+        raise ArgumentValueError(f'{name} must be {takes}, got {value}')
+    return value
+
+
+def _number(name, value, low, below=None):
+    """``value`` as a finite float in [low, below)."""
+    takes = f'a number of {low} or more' if below is None else f'a number from {low} up to, not including, {below}'
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise ArgumentTypeError(f'{name} must be {takes}, got {value!r}')
+    if not math.isfinite(value) or value < low or (below is not None and value >= below):
+        raise ArgumentValueError(f'{name} must be {takes}, got {value}')
+    return float(value)
+
+
+def _flag(name, value):
+    if not isinstance(value, bool):
+        raise ArgumentTypeError(f'{name} must be True or False, got {value!r}')
+    return value
+
+
+def _sequence(name, value, takes):
+    if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
+        raise ArgumentTypeError(f'{name} must be {takes}, got {value!r}')
+    return value
+
+
+def parse_arch(arch):
+    """The ``Arch`` that a name or a dict of ``depths`` and ``channels`` stands for.
+
+    Raises:
+        ArgumentTypeError, ArgumentValueError: Naming ``arch``, what it got and what it takes.
+    """
+    if isinstance(arch, str):
+        if arch not in ARCHS:
+            raise ArgumentValueError(f"arch must be one of {', '.join(ARCHS)}, or a dict of depths and channels, "
+                                     f'got {arch!r}')
+        return ARCHS[arch]
+    if not isinstance(arch, Mapping):
+        raise ArgumentTypeError(f'arch must be a name or a dict of depths and channels, got {arch!r}')
+    if set(arch) != set(Arch._fields):
+        raise ArgumentValueError(f'arch as a dict must have the keys depths and channels, got {sorted(arch, key=str)}')
+    fields = []
+    for key in Arch._fields:
+        takes = f'a sequence of {NUM_STAGES} positive integers'
+        value = _sequence(f'arch[{key!r}]', arch[key], takes)
+        if len(value) != NUM_STAGES:
+            raise ArgumentValueError(f'arch[{key!r}] must be {takes}, got {list(value)}')
+        fields.append(tuple(_integer(f'arch[{key!r}][{i}]', v, 1) for i, v in enumerate(value)))
+    return Arch(*fields)
+
+
+def parse_out_indices(out_indices):
+    """Stage numbers in ascending order, from any sequence of distinct numbers in [-4, 3]."""
+    takes = f'a non-empty sequence of distinct stage numbers from {-NUM_STAGES} to {NUM_STAGES - 1}'
+    indices = [_integer(f'out_indices[{i}]', v, -NUM_STAGES, NUM_STAGES - 1) % NUM_STAGES
+               for i, v in enumerate(_sequence('out_indices', out_indices, takes))]
+    if not indices or len(set(indices)) != len(indices):
+        raise ArgumentValueError(f'out_indices must be {takes}, got {list(out_indices)}')
+    return tuple(sorted(indices))
+
+
+@MODELS.register_module()
+class ConvNeXt(BaseModule):
+    """ConvNeXt as a dense-prediction backbone.
+
+    Maps images ``(N, in_channels, H, W)`` to a tuple with one ``(N, channels[i], H / (4 * 2**i), W / (4 * 2**i))``
+    for every stage ``i`` of ``out_indices`` in ascending order (sizes rounded down), each through its own
+    LayerNorm ``norm{i}``. Stages behind the last one asked for are not built, and norms exist only for those asked
+    for, so every parameter gets a gradient.
+
+    Args:
+        arch (str | dict): ``atto``, ``femto``, ``pico``, ``nano``, ``tiny``, ``small``, ``base``, ``large``,
+            ``xlarge``, or a dict of ``depths`` and ``channels``, four positive integers each. Defaults to ``tiny``.
+        in_channels (int): Channels of the images. Defaults to 3.
+        out_indices (Sequence[int]): Stages to emit, 0 to 3; negative numbers count from the end. Defaults to all.
+        drop_path_rate (float): Stochastic depth of the last block, in [0, 1); it grows linearly from 0 at the first
+            block. Defaults to 0.
+        layer_scale_init_value (float): Initial value of each block's ``gamma``; 0 for no layer scale. Defaults to
+            1e-6, the value of ImageNet training; the detection and segmentation recipes use 1.
+        use_grn (bool): ConvNeXt V2's global response normalisation in every block; layer scale must then be given
+            as 0 to be left out, as V2 has it. Defaults to False.
+        frozen_stages (int): -1 freezes nothing, 0 the stem, k the stem and the first k stages, the downsampling
+            layers that lead to them included. Frozen parts stay in eval mode; output norms stay trainable.
+            Defaults to -1.
+        with_cp (bool): Recompute each block in the backward pass instead of keeping its activations. Defaults to
+            False.
+        init_cfg (dict | list[dict], optional): mmengine's initialisation. Without it, the paper's: truncated
+            normal of standard deviation 0.02, biases 0.
+
+    Raises:
+        ArgumentValueError, ArgumentTypeError: (a ValueError, a TypeError) for an argument out of range or of a wrong
+            type, and from ``forward`` for images of another shape or smaller than the stride.
+
+    Source: arXiv:2201.03545; `facebookresearch/ConvNeXt` ``object_detection/mmdet/models/backbones/convnext.py``,
+    whose parameter names it keeps. Deviations: output norms and stages only where asked for; ``frozen_stages`` and
+    ``with_cp``, which the official backbone lacks, after mmdet's ResNet.
+    """
+
+    def __init__(self, arch='tiny', in_channels=3, out_indices=(0, 1, 2, 3), drop_path_rate=0.,
+                 layer_scale_init_value=1e-6, use_grn=False, frozen_stages=-1, with_cp=False, init_cfg=None):
+        super().__init__(init_cfg=init_cfg)
+        self.depths, self.channels = parse_arch(arch)
+        self.in_channels = _integer('in_channels', in_channels, 1)
+        self.out_indices = parse_out_indices(out_indices)
+        drop_path_rate = _number('drop_path_rate', drop_path_rate, 0, 1)
+        layer_scale_init_value = _number('layer_scale_init_value', layer_scale_init_value, 0)
+        use_grn = _flag('use_grn', use_grn)
+        self.frozen_stages = _integer('frozen_stages', frozen_stages, -1, NUM_STAGES)
+        self.with_cp = _flag('with_cp', with_cp)
+
+        last = max(sum(self.depths) - 1, 1)
+        rates = (drop_path_rate * block / last for block in range(sum(self.depths)))
+        self.downsample_layers = nn.ModuleList()
+        self.stages = nn.ModuleList()
+        for i in range(self.out_indices[-1] + 1):
+            if i == 0:
+                layers = (nn.Conv2d(self.in_channels, self.channels[0], kernel_size=4, stride=4),
+                          LayerNorm2d(self.channels[0]))
+            else:
+                layers = (LayerNorm2d(self.channels[i - 1]),
+                          nn.Conv2d(self.channels[i - 1], self.channels[i], kernel_size=2, stride=2))
+            self.downsample_layers.append(nn.Sequential(*layers))
+            self.stages.append(nn.Sequential(*(
+                ConvNeXtBlock(self.channels[i], next(rates), layer_scale_init_value, use_grn)
+                for _ in range(self.depths[i]))))
+        for i in self.out_indices:
+            self.add_module(f'norm{i}', LayerNorm2d(self.channels[i]))
+        self._init_parameters()
+        self._freeze()
+
+    @property
+    def stride(self):
+        """Pixels of the image per pixel of the coarsest stage that is built."""
+        return 4 * 2 ** (len(self.stages) - 1)
+
+    def _init_parameters(self):
+        for module in self.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                nn.init.trunc_normal_(module.weight, std=.02)
+                nn.init.zeros_(module.bias)
+
+    def _frozen_modules(self):
+        """The stem and the first ``frozen_stages`` stages with what leads to them."""
+        if self.frozen_stages < 0:
+            return []
+        return [*self.downsample_layers[:max(self.frozen_stages, 1)], *self.stages[:self.frozen_stages]]
+
+    def _freeze(self):
+        for module in self._frozen_modules():
+            module.eval().requires_grad_(False)
+
+    def train(self, mode=True):
+        """Set training mode, frozen parts excepted; returns self."""
+        super().train(mode)
+        self._freeze()
+        return self
+
+    def _check_input(self, x):
+        if x.ndim != 4 or x.shape[1] != self.in_channels:
+            raise ArgumentValueError(f'x must be images of shape (N, {self.in_channels}, H, W) for '
+                                     f'in_channels={self.in_channels}, got shape {tuple(x.shape)}')
+        if min(x.shape[2:]) < self.stride:
+            raise ArgumentValueError(f'x must be images of at least {self.stride} x {self.stride} pixels (the stride '
+                                     f'for out_indices={self.out_indices}), got H x W = {x.shape[2]} x {x.shape[3]}')
+
+    def forward(self, x):
+        """Features of the stages in ``out_indices``; see the class for the shapes."""
+        self._check_input(x)
+        outputs = []
+        for i, (downsample, stage) in enumerate(zip(self.downsample_layers, self.stages)):
+            x = downsample(x)
+            for block in stage:
+                if self.with_cp and torch.is_grad_enabled():
+                    x = torch.utils.checkpoint.checkpoint(block, x, use_reentrant=False)
+                else:
+                    x = block(x)
+            if i in self.out_indices:
+                outputs.append(getattr(self, f'norm{i}')(x))
+        return tuple(outputs)

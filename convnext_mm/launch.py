@@ -1,0 +1,199 @@
+"""From a config and a command line to a Runner: what `tools/train.py` and `tools/test.py` share."""
+import os
+from pathlib import Path
+
+import torch
+import torch.distributed
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.device import get_device
+from mmengine.logging import print_log
+from mmengine.registry import RUNNERS, init_default_scope
+from mmengine.runner import Runner
+
+from .errors import UserError
+from .preflight import check_data
+
+LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+
+
+def add_arguments(parser):
+    """Arguments that training and testing share, named as in mmdet's and mmseg's tools."""
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints (work_dirs/FOLDER/NAME of the config)')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+                        help='override settings of the config, such as model.backbone.with_cp=True')
+    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='how processes were started')
+
+
+def load_config(args):
+    """The config of a command line, overrides merged, with ``work_dir`` and ``launcher`` set.
+
+    Raises:
+        UserError: Where the file does not exist, is not a config, or an override does not fit.
+    """
+    path = Path(args.config)
+    if not path.is_file():
+        raise UserError(f'config {args.config!r} does not exist; expected the path of a config file, such as '
+                        'configs/cascade/convnext_t_3x.py')
+    try:
+        cfg = Config.fromfile(path)
+    except Exception as error:  # A config is a program of the user's: whatever it raises is theirs to see.
+        raise UserError(f'config {args.config!r} cannot be read: {type(error).__name__}: {error}') from error
+    if args.cfg_options:
+        try:
+            cfg.merge_from_dict(args.cfg_options)
+        except (KeyError, TypeError, IndexError, AssertionError) as error:
+            raise UserError(f'--cfg-options {args.cfg_options} does not fit {args.config}: {error}') from error
+    for key in ('model', 'test_dataloader'):
+        if key not in cfg:
+            raise UserError(f'config {args.config!r} has no {key!r}: expected a config that trains a model')
+    cfg.launcher = args.launcher
+    # Leaves of several families share a name, so the folder is part of the default.
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', path.resolve().parent.name, path.stem))
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    return cfg
+
+
+def has_accelerator():
+    """Whether mmengine trains on something else than the CPU here."""
+    return get_device() not in ('cpu', 'mps')
+
+
+def fit_to_device(cfg):
+    """Replace what a machine without an accelerator cannot run, saying so in one line each."""
+    if has_accelerator():
+        return
+    if cfg.get('optim_wrapper', {}).get('type') == 'AmpOptimWrapper':
+        cfg.optim_wrapper.type = 'OptimWrapper'
+        for key in ('loss_scale', 'dtype', 'use_fsdp'):
+            cfg.optim_wrapper.pop(key, None)
+        print_log('No accelerator: mixed precision is off, training runs in float32', logger='current')
+    if _replace_type(cfg.model, 'SyncBN', 'BN'):
+        print_log('No accelerator: SyncBN runs as BN', logger='current')
+    if cfg.launcher == 'pytorch':
+        # mmengine's own start of a process group asks for a GPU; one that runs already is left alone.
+        if not torch.distributed.is_initialized():
+            torch.distributed.init_process_group('gloo')
+        cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
+
+
+def _replace_type(node, old, new):
+    """Set ``type`` from ``old`` to ``new`` everywhere below ``node``; return how often."""
+    if isinstance(node, dict):
+        count = sum(_replace_type(value, old, new) for value in node.values())
+        if node.get('type') == old:
+            node['type'] = new
+            count += 1
+        return count
+    return sum(_replace_type(value, old, new) for value in node) if isinstance(node, (list, tuple)) else 0
+
+
+def set_amp(cfg):
+    """Turn mixed precision on, in the config's ``amp_dtype`` (float16 if it has none)."""
+    wrapper = cfg.optim_wrapper
+    if wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise UserError(f'--amp needs optim_wrapper.type=OptimWrapper, the config has {wrapper.type}')
+    dtype = cfg.get('amp_dtype', 'float16')
+    if dtype not in ('float16', 'bfloat16'):
+        raise UserError(f'amp_dtype must be float16 or bfloat16, got {dtype!r}')
+    # bfloat16 has float32's range: nothing underflows, so nothing is to be scaled.
+    wrapper.update(type='AmpOptimWrapper', dtype=dtype, loss_scale='dynamic' if dtype == 'float16' else 1.0)
+
+
+def set_resume(cfg, resume):
+    """Resume from the newest checkpoint of the work dir (``auto``) or from a file."""
+    if resume not in (None, 'auto') and not os.path.isfile(resume):
+        raise UserError(f'--resume {resume!r} does not exist; expected a checkpoint file, or auto for the newest one '
+                        f'in {cfg.work_dir}')
+    cfg.resume = resume is not None
+    if resume is not None:
+        cfg.load_from = None if resume == 'auto' else resume
+
+
+def set_auto_scale_lr(cfg):
+    """Let mmengine scale the learning rate by (GPUs x batch per GPU) / ``auto_scale_lr.base_batch_size``."""
+    if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+        raise UserError('--auto-scale-lr needs auto_scale_lr.base_batch_size in the config, which has none')
+    cfg.auto_scale_lr.enable = True
+
+
+def set_show_dir(cfg, show_dir):
+    """Write pictures of the predictions below ``show_dir``."""
+    hook = cfg.get('default_hooks', {}).get('visualization')
+    if hook is None:
+        raise UserError('--show-dir needs default_hooks.visualization in the config, which has none')
+    hook.draw = True
+    if hook.type.endswith('SegVisualizationHook'):
+        cfg.visualizer.save_dir = show_dir
+    else:
+        hook.test_out_dir = show_dir
+
+
+def set_out(cfg, out):
+    """Store predictions: detectors into a pickle file, segmentors as index PNGs into a folder."""
+    evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
+    segmentation = [e for e in evaluators if e.type.endswith('IoUMetric')]
+    if segmentation:
+        if os.path.isfile(out) or out.endswith(('.pkl', '.pickle')):
+            raise UserError(f'--out {out!r}: the predictions of a segmentor go into a folder, as index PNGs')
+        for evaluator in segmentation:
+            evaluator.update(output_dir=out, keep_results=True)
+    elif out.endswith(('.pkl', '.pickle')):
+        cfg.test_evaluator = [*evaluators, dict(type='DumpDetResults', out_file_path=out)]
+    else:
+        raise UserError(f'--out {out!r}: the predictions of a detector go into a .pkl or .pickle file')
+
+
+def set_tta(cfg):
+    """Wrap the model for test-time augmentation by the config's ``tta_model`` and ``tta_pipeline``."""
+    if _has_masks(cfg.model):
+        raise UserError('--tta is not possible for this config: mmdet merges boxes, not masks, and its TTA refuses '
+                        'instance segmentation; test it without --tta')
+    missing = [key for key in ('tta_model', 'tta_pipeline') if key not in cfg]
+    if missing:
+        raise UserError(f'--tta needs {" and ".join(missing)} in the config, which has none')
+    cfg.model.setdefault('test_cfg', ConfigDict()).update(cfg.get('tta_test_cfg', {}))
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    dataset.pipeline = cfg.tta_pipeline
+
+
+def _has_masks(model):
+    return 'mask_head' in model.get('roi_head', {}) or 'mask_head' in model
+
+
+def build_runner(cfg):
+    """The runner that the config asks for; mmengine's by default."""
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+
+
+def train(args):
+    """Train by a command line (see `tools/train.py`)."""
+    cfg = load_config(args)
+    set_resume(cfg, args.resume)
+    if args.amp:
+        set_amp(cfg)
+    if args.auto_scale_lr:
+        set_auto_scale_lr(cfg)
+    check_data(cfg, ('train', 'val'))
+    fit_to_device(cfg)
+    build_runner(cfg).train()
+
+
+def test(args):
+    """Test a checkpoint by a command line (see `tools/test.py`)."""
+    cfg = load_config(args)
+    if not os.path.isfile(args.checkpoint):
+        raise UserError(f'checkpoint {args.checkpoint!r} does not exist; expected the path of a checkpoint file')
+    cfg.load_from = args.checkpoint
+    if args.show_dir:
+        set_show_dir(cfg, args.show_dir)
+    if args.out:
+        set_out(cfg, args.out)
+    if args.tta:
+        set_tta(cfg)
+    check_data(cfg, ('test',))
+    fit_to_device(cfg)
+    build_runner(cfg).test()

@@ -1,0 +1,29 @@
+"""The paper's numbers and hyperparameters, read from ``published.json``, where each stands once.
+
+The file holds, by key: ``coco`` and ``ade20k``, one row per config with its hyperparameters, results and weights;
+``recipes``, what the rows of a task share; ``layer_decay``, the official rule; ``imagenet``, ``arch`` and others.
+
+Source: arXiv:2201.03545 with its appendices; `facebookresearch/ConvNeXt`, README files and configs.
+"""
+import json
+from functools import lru_cache
+from pathlib import Path
+
+
+@lru_cache(maxsize=None)
+def published():
+    """The whole of ``published.json``, one shared dict: read it, do not change it."""
+    return json.loads(Path(__file__).with_name('published.json').read_text(encoding='utf-8'))
+
+
+def recipe(config_path):
+    """The row of ``coco`` or ``ade20k`` for a config file.
+
+    Args:
+        config_path (str | Path): Path of the config; its last two parts, ``family/leaf.py``, decide.
+
+    Returns:
+        dict | None: The row, shared as in ``published``; None where the paper has no such config.
+    """
+    name = '/'.join(Path(config_path).parts[-2:])
+    return next((row for row in published()['coco'] + published()['ade20k'] if row['config'] == name), None)

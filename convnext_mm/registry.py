@@ -1,0 +1,13 @@
+"""Child registries of mmengine's, so that ``convnext_mm.X`` resolves from every scope without ``custom_imports``.
+
+mmengine's ``Registry.get`` imports ``<scope>.registry`` for a scope it has not seen, and a registry imports its
+``locations`` when something is first asked of it.
+"""
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
+from mmengine.registry import Registry
+
+MODELS = Registry('model', scope='convnext_mm', parent=MMENGINE_MODELS, locations=['convnext_mm.backbone'])
+OPTIM_WRAPPER_CONSTRUCTORS = Registry(
+    'optimizer wrapper constructor', scope='convnext_mm', parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
+    locations=['convnext_mm.layer_decay'])

@@ -1,0 +1,32 @@
+"""Packaging of convnext_mm; the base needs torch and one of the two mmengine distributions, checked at import."""
+import re
+from pathlib import Path
+
+from setuptools import setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r"^__version__ = '(.+)'$", (ROOT / 'convnext_mm' / 'version.py').read_text(), re.M).group(1)
+# mmpretrain's models import transformers, whose version 5 they do not know.
+COMMON = ['transformers<5', 'ftfy', 'regex', 'pycocotools']
+TEST = ['pytest', 'pytest-xdist', 'safetensors']
+
+setup(
+    name='convnext_mm',
+    version=VERSION,
+    description='ConvNeXt backbones, recipes and checkpoints for OpenMMLab detectors and segmentors',
+    long_description=(ROOT / 'README.md').read_text(),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    python_requires='>=3.10',
+    packages=['convnext_mm'],
+    package_data={'convnext_mm': ['*.json']},
+    install_requires=['torch>=2.1'],
+    extras_require={
+        'onedl': ['onedl-mmengine>=0.10.8', 'onedl-mmcv>=2.3', 'onedl-mmdetection>=3.4', 'onedl-mmsegmentation>=1.3',
+                  'onedl-mmpretrain>=1.3', *COMMON],
+        'openmmlab': ['mmengine>=0.10.3', 'mmcv>=2.0.0,<2.2', 'mmdet>=3.3', 'mmsegmentation>=1.2', 'mmpretrain>=1.2',
+                      *COMMON],
+        'test': TEST,
+        'dev': [*TEST, 'timm', 'ruff', 'matplotlib'],
+    },
+)

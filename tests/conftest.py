@@ -1,0 +1,40 @@
+"""What several test modules need."""
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+#: Real photographs that may lie beside the checkout; they are no part of the project.
+SAMPLES = ROOT.parent / 'shared' / 'data'
+
+
+def randomise(model, seed=0):
+    """Give every parameter a random value: at the initial layer scale a comparison of features proves nothing.
+
+    Weights keep the paper's deviation, so that 27 blocks neither explode nor vanish.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1 and 'grn' not in name:
+                parameter.normal_(0, .02, generator=generator)
+            else:
+                parameter.uniform_(.2, .8, generator=generator)
+                if name.endswith(('bias', 'beta')):
+                    parameter.sub_(.5)
+    return model
+
+
+def relative_difference(a, b):
+    """Largest difference, as a share of the largest feature of ``b``."""
+    assert a.shape == b.shape
+    return ((a - b).abs().max() / b.abs().max()).item()
+
+
+@pytest.fixture
+def sample_data():
+    """The folder of sample photographs; the test is skipped where it is absent."""
+    if not SAMPLES.is_dir():
+        pytest.skip(f'no sample photographs at {SAMPLES}')
+    return SAMPLES

@@ -1,0 +1,144 @@
+"""Make the environment of one stack, with the standard library alone.
+
+    python3 tools/setup_env.py onedl        ->  .venv            (the default)
+    python3 tools/setup_env.py openmmlab    ->  .venv-openmmlab
+    python3 tools/setup_env.py torch21      ->  .venv-torch21    (torch and mmengine alone)
+
+Versions come from ``requirements/<stack>.txt``. A finished environment is recognised in an instant, an
+interrupted set-up goes on where it stopped, and the compiled mmcv is kept in a cache that all clones share.
+"""
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+UV = 'uv==0.13.8'
+BUILD_TOOLS = ('setuptools', 'wheel', 'ninja', 'psutil')
+#: stack -> (folder, mmcv distribution or None, extras of setup.py, packages besides, newest Python minor version)
+STACKS = {
+    'onedl': ('.venv', 'onedl-mmcv', 'onedl,dev', (), None),
+    'openmmlab': ('.venv-openmmlab', 'mmcv', 'openmmlab,dev', (), None),
+    'torch21': ('.venv-torch21', None, 'test', ('mmengine', 'numpy'), 11),
+}
+
+
+class SetupError(Exception):
+    """Something the user can mend; shown as one line."""
+
+
+def run(*command, **kwargs):
+    """Run a command, output passed through; raise ``SetupError`` when it fails."""
+    code = subprocess.run([str(c) for c in command], **kwargs).returncode
+    if code:
+        raise SetupError(f'{" ".join(map(str, command))!r} failed with exit code {code}; '
+                         'what it printed stands above, and the same call goes on from here')
+
+
+def find_python(newest_minor):
+    """The interpreter to build on: this one, or where a stack needs an older one, the newest that fits."""
+    if newest_minor is None or sys.version_info[:2] <= (3, newest_minor):
+        return sys.executable
+    names = [f'python3.{minor}' for minor in range(newest_minor, 9, -1)]
+    for name in names:
+        # A pyenv shim exists for versions that are not active, so the interpreter is asked, not only found.
+        if shutil.which(name) and subprocess.run([name, '-c', 'import venv'], capture_output=True).returncode == 0:
+            return name
+    raise SetupError(f'this stack needs one of {", ".join(names)} on PATH; this is Python '
+                     f'{sys.version_info[0]}.{sys.version_info[1]}')
+
+
+def pinned(constraints, name):
+    """The pinned version of a distribution in a constraints file."""
+    for line in constraints.read_text().splitlines():
+        if line.startswith(f'{name}=='):
+            return line.split('==')[1].split()[0]
+    raise SetupError(f'{constraints} does not pin {name}')
+
+
+def build_mmcv(python, name, version, cache):
+    """Compile mmcv into a wheel, once a machine; the objects are kept, so an interrupted build resumes."""
+    wheels = cache / 'wheels'
+    pattern = f'{name.replace("-", "_")}-{version}*.whl'
+    found = sorted(wheels.glob(pattern))
+    if found:
+        return found[0]
+    source = cache / f'{name.replace("-", "_")}-{version}'
+    if not (source / 'setup.py').is_file():
+        archives = cache / 'sdist'
+        run(python, '-m', 'pip', 'download', '-q', '--no-deps', '--no-build-isolation', '--no-binary', ':all:',
+            '-d', archives, f'{name}=={version}')
+        archive, = archives.glob(f'*{version}.tar.gz')
+        with tarfile.open(archive) as tar:
+            tar.extractall(cache / 'unpack', **({'filter': 'data'} if hasattr(tarfile, 'data_filter') else {}))
+        (cache / 'unpack' / archive.name[:-len('.tar.gz')]).rename(source)
+    print(f'compiling {name} {version}: about 8 minutes on 2 cores, once on this machine (kept in {cache})', flush=True)
+    dist = cache / 'dist'
+    log = cache / f'{name}.log'
+    with open(log, 'w') as stream:
+        process = subprocess.Popen([python, 'setup.py', '-q', 'bdist_wheel', '-d', str(dist)], cwd=source,
+                                   env={**os.environ, 'MMCV_WITH_OPS': '1', 'MAX_JOBS': str(os.cpu_count())},
+                                   stdout=stream, stderr=subprocess.STDOUT)
+        start = time.time()
+        while process.poll() is None:
+            time.sleep(1)
+            objects = sum(1 for _ in source.glob('build/temp*/**/*.o'))
+            if int(time.time() - start) % 30 == 0:
+                print(f'  {int(time.time() - start):4d} s, {objects} files compiled', flush=True)
+    if process.returncode:
+        raise SetupError(f'compiling {name} failed; see {log} (a C++ compiler and the Python headers are needed)')
+    wheels.mkdir(exist_ok=True)
+    built, = dist.glob(pattern)
+    return Path(shutil.move(str(built), str(wheels / built.name)))
+
+
+def setup(stack):
+    """Make or complete the environment of ``stack``; return the folder."""
+    folder, mmcv, extras, besides, newest_minor = STACKS[stack]
+    venv, constraints = ROOT / folder, ROOT / 'requirements' / f'{stack}.txt'
+    inputs = constraints, ROOT / 'setup.py', Path(__file__)
+    state = hashlib.sha256(b''.join(path.read_bytes() for path in inputs)).hexdigest()
+    stamp, python = venv / '.ready', venv / 'bin' / 'python'
+    if stamp.is_file() and stamp.read_text() == state:
+        return venv
+    if sys.version_info < (3, 10):  # noqa: UP036 -- this script runs before anything checks the version
+        raise SetupError(f'Python 3.10 or newer is needed, this is {sys.version.split()[0]}')
+    start = time.time()
+    print(f'setting up {folder} (stack {stack})', flush=True)
+    stamp.unlink(missing_ok=True)
+    if not (venv / 'bin' / 'pip').is_file() or not python.exists():
+        run(find_python(newest_minor), '-m', 'venv', '--clear', venv)
+    run(python, '-m', 'pip', 'install', '-q', UV)
+    install = (venv / 'bin' / 'uv', 'pip', 'install', '-q', '--python', python, '-c', constraints)
+    packages = ['-e', f'{ROOT}[{extras}]', *besides]
+    if mmcv:
+        run(*install, 'torch', 'torchvision', *BUILD_TOOLS)
+        tag = subprocess.check_output([python, '-c', 'import sys, torch; print('
+                                       '"cp%d%d-torch" % sys.version_info[:2] + torch.__version__)'], text=True).strip()
+        cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'convnext_mm' / 'build' / tag
+        cache.mkdir(parents=True, exist_ok=True)
+        packages.insert(0, build_mmcv(python, mmcv, pinned(constraints, mmcv), cache))
+    run(*install, *packages)
+    stamp.write_text(state)
+    print(f'{folder} is ready after {time.time() - start:.0f} s', flush=True)
+    return venv
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('stack', choices=STACKS, nargs='?', default='onedl')
+    try:
+        setup(parser.parse_args().stack)
+    except SetupError as error:
+        print(f'setup_env: {error}', file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

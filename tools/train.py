@@ -1,0 +1,20 @@
+"""Train a detector or a segmentor: tools/train.py configs/cascade/convnext_t_3x.py"""
+import sys
+
+from convnext_mm.cli import Parser, run
+
+
+def main(argv=None):
+    from convnext_mm import launch
+    parser = Parser(description=__doc__)
+    launch.add_arguments(parser)
+    parser.add_argument('--resume', nargs='?', const='auto', metavar='auto|PATH',
+                        help='go on from a checkpoint; without a path from the newest one in the work dir')
+    parser.add_argument('--amp', action='store_true', help='mixed precision, in the amp_dtype of the config')
+    parser.add_argument('--auto-scale-lr', action='store_true',
+                        help='scale the learning rate from auto_scale_lr.base_batch_size to the actual batch size')
+    launch.train(parser.parse_args(argv))
+
+
+if __name__ == '__main__':
+    sys.exit(run(main))
