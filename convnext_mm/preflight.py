@@ -44,6 +44,16 @@ def check_data(cfg, splits):
                 _check_coco(dataset, key, classes, cfg.model)
             elif 'seg_map_path' in (dataset.get('data_prefix') or {}):
                 _check_masks(dataset, key, classes)
+        _check_evaluators(cfg, split)
+
+
+def _check_evaluators(cfg, split):
+    evaluators = cfg.get(f'{split}_evaluator') or []
+    for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
+        path = evaluator.get('ann_file')
+        if path and not os.path.isfile(path):
+            raise UserError(f'{path} ({split}_evaluator.ann_file) does not exist; expected the annotation file of '
+                            f'{split}_dataloader.dataset: set it by --cfg-options {split}_evaluator.ann_file=FILE')
 
 
 def _leaf_datasets(dataset, key):
@@ -61,9 +71,17 @@ def _dataset_classes(dataset):
     """Class names that the data set gives its labels; None where only the data set itself knows."""
     classes = (dataset.get('metainfo') or {}).get('classes')
     if classes is None:
-        kind = DATASETS.get(dataset['type']) if isinstance(dataset.get('type'), str) else dataset.get('type')
-        classes = getattr(kind, 'METAINFO', {}).get('classes')
+        classes = getattr(_dataset_type(dataset), 'METAINFO', {}).get('classes')
     return (classes,) if isinstance(classes, str) else classes
+
+
+def _dataset_type(dataset):
+    """The class of a data set, looked up in the default scope; None where it is not registered."""
+    kind = dataset.get('type')
+    if isinstance(kind, str):
+        with DATASETS.switch_scope_and_registry(None) as registry:
+            kind = registry.get(kind)
+    return kind
 
 
 def _head_classes(model, key='model'):
@@ -153,9 +171,8 @@ def _check_masks(dataset, key, classes):
     folder = Path(_require_folder(dataset, key, 'seg_map_path'))
     if not classes:
         return
-    kind = DATASETS.get(dataset['type'])
     # ADE20K's class sets it by itself; its masks then hold 0 for "unlabelled" and 1 to K for the classes.
-    reduce_zero_label = dataset.get('reduce_zero_label', kind.__name__ == 'ADE20KDataset')
+    reduce_zero_label = dataset.get('reduce_zero_label', _dataset_type(dataset).__name__ == 'ADE20KDataset')
     highest = len(classes) if reduce_zero_label else len(classes) - 1
     for path in islice(chain(folder.glob('*.png'), folder.glob('*/*.png')), _MASKS_READ):
         try:
