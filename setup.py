@@ -6,8 +6,7 @@ from setuptools import setup
 
 ROOT = Path(__file__).parent
 VERSION = re.search(r"^__version__ = '(.+)'$", (ROOT / 'convnext_mm' / 'version.py').read_text(), re.M).group(1)
-# mmpretrain's models import transformers, whose version 5 they do not know.
-COMMON = ['transformers<5', 'ftfy', 'regex', 'pycocotools']
+COMMON = ['ftfy', 'regex', 'pycocotools']
 TEST = ['pytest', 'pytest-xdist', 'safetensors']
 
 setup(
@@ -21,11 +20,12 @@ setup(
     packages=['convnext_mm'],
     package_data={'convnext_mm': ['*.json']},
     install_requires=['torch>=2.1'],
+    # mmdet imports mmpretrain's models, which import names that later versions of transformers no longer have.
     extras_require={
         'onedl': ['onedl-mmengine>=0.10.8', 'onedl-mmcv>=2.3', 'onedl-mmdetection>=3.4', 'onedl-mmsegmentation>=1.3',
-                  'onedl-mmpretrain>=1.3', *COMMON],
+                  'onedl-mmpretrain>=1.3', 'transformers<5', *COMMON],
         'openmmlab': ['mmengine>=0.10.3', 'mmcv>=2.0.0,<2.2', 'mmdet>=3.3', 'mmsegmentation>=1.2', 'mmpretrain>=1.2',
-                      *COMMON],
+                      'transformers<4.50', *COMMON],
         'test': TEST,
         'dev': [*TEST, 'timm', 'ruff', 'matplotlib'],
     },

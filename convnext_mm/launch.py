@@ -25,20 +25,28 @@ def add_arguments(parser):
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='how processes were started')
 
 
+def read_config(file):
+    """The config in a file.
+
+    Raises:
+        UserError: Where the file does not exist or is not a config.
+    """
+    if not os.path.isfile(file):
+        raise UserError(f'config {str(file)!r} does not exist; expected the path of a config file, such as '
+                        'configs/cascade/convnext_t_3x.py')
+    try:
+        return Config.fromfile(file)
+    except Exception as error:  # A config is a program of the user's: whatever it raises is theirs to see.
+        raise UserError(f'config {str(file)!r} cannot be read: {type(error).__name__}: {error}') from error
+
+
 def load_config(args):
     """The config of a command line, overrides merged, with ``work_dir`` and ``launcher`` set.
 
     Raises:
-        UserError: Where the file does not exist, is not a config, or an override does not fit.
+        UserError: Where the file is not a config that can be trained, or an override does not fit.
     """
-    path = Path(args.config)
-    if not path.is_file():
-        raise UserError(f'config {args.config!r} does not exist; expected the path of a config file, such as '
-                        'configs/cascade/convnext_t_3x.py')
-    try:
-        cfg = Config.fromfile(path)
-    except Exception as error:  # A config is a program of the user's: whatever it raises is theirs to see.
-        raise UserError(f'config {args.config!r} cannot be read: {type(error).__name__}: {error}') from error
+    cfg, path = read_config(args.config), Path(args.config)
     if args.cfg_options:
         try:
             cfg.merge_from_dict(args.cfg_options)

@@ -14,6 +14,7 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 
 from .errors import ArgumentTypeError, ArgumentValueError
 from .registry import OPTIM_WRAPPER_CONSTRUCTORS
+from .tables import format_table
 
 DECAY_TYPES = ('layer_wise', 'stage_wise')
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.GroupNorm, nn.LayerNorm)
@@ -204,8 +205,6 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
 def format_groups(groups):
     """One compact table of optimizer groups: layer, parameters, learning rate, weight decay."""
-    rows = [('layer', 'parameters', 'learning rate', 'weight decay')]
-    rows += [(str(g['layer_id']), f'{sum(p.numel() for p in g["params"]):,}', f'{g["lr"]:.4g}',
-              f'{g["weight_decay"]:g}') for g in groups]
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    return '\n'.join('  '.join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows)
+    return format_table(('layer', 'parameters', 'learning rate', 'weight decay'), (
+        (g['layer_id'], f'{sum(p.numel() for p in g["params"]):,}', f'{g["lr"]:.4g}', f'{g["weight_decay"]:g}')
+        for g in groups))

@@ -6,11 +6,11 @@ The file holds, by key: ``coco`` and ``ade20k``, one row per config with its hyp
 Source: arXiv:2201.03545 with its appendices; `facebookresearch/ConvNeXt`, README files and configs.
 """
 import json
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 
-@lru_cache(maxsize=None)
+@cache
 def published():
     """The whole of ``published.json``, one shared dict: read it, do not change it."""
     return json.loads(Path(__file__).with_name('published.json').read_text(encoding='utf-8'))

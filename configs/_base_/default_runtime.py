@@ -1,0 +1,17 @@
+"""What detection and segmentation share around training and testing."""
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=50),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    checkpoint=dict(type='CheckpointHook', max_keep_ckpts=3),
+    sampler_seed=dict(type='DistSamplerSeedHook'))
+env_cfg = dict(
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    dist_cfg=dict(backend='nccl'))
+visualizer = dict(vis_backends=[dict(type='LocalVisBackend')], name='visualizer')
+log_level = 'INFO'
+load_from = None
+resume = False
+
+# The precision of `tools/train.py --amp`.
+amp_dtype = 'float16'

@@ -1,0 +1,11 @@
+"""Cascade Mask R-CNN with ConvNeXt-L from ImageNet-22K, in float32."""
+_base_ = './_base_.py'
+
+model = dict(
+    backbone=dict(
+        arch='large',
+        drop_path_rate=0.7,
+        init_cfg=dict(type='Pretrained', checkpoint='convnext_large_in22k')),
+    neck=dict(in_channels=[192, 384, 768, 1536]))
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(lr=1e-4))
+amp_dtype = 'bfloat16'  # with `tools/train.py --amp`

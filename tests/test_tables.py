@@ -1,0 +1,9 @@
+"""Tables line up."""
+from convnext_mm.tables import format_table
+
+
+def test_columns():
+    assert format_table(('part', 'n'), [('a', 12345), ('longer', 1)]) == (
+        'part        n\n'
+        'a       12345\n'
+        'longer      1')
