@@ -1,15 +1,16 @@
 """The ConvNeXt backbone: four stages of features, each with its own LayerNorm, for FPN, UPerNet and their like."""
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Set
 from numbers import Real
 from typing import NamedTuple
 
 import torch
 import torch.nn as nn
 import torch.utils.checkpoint
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, PretrainedInit
 
+from . import checkpoint
 from .errors import ArgumentTypeError, ArgumentValueError
 from .layers import ConvNeXtBlock, LayerNorm2d
 from .registry import MODELS
@@ -69,9 +70,10 @@ def _flag(name, value):
 
 
 def _sequence(name, value, takes):
-    if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
+    """``value`` as a list; anything in an order is taken, text excepted."""
+    if isinstance(value, (str, bytes, Mapping, Set)) or not hasattr(value, '__len__'):
         raise ArgumentTypeError(f'{name} must be {takes}, got {value!r}')
-    return value
+    return list(value)
 
 
 def parse_arch(arch):
@@ -177,6 +179,7 @@ class ConvNeXt(BaseModule):
             self.add_module(f'norm{i}', LayerNorm2d(self.channels[i]))
         self._init_parameters()
         self._freeze()
+        checkpoint.register_loader()
 
     @property
     def stride(self):
@@ -188,6 +191,27 @@ class ConvNeXt(BaseModule):
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 nn.init.trunc_normal_(module.weight, std=.02)
                 nn.init.zeros_(module.bias)
+
+    def init_weights(self):
+        """mmengine's, except that ``Pretrained`` takes any checkpoint that ``convnext_mm.checkpoint`` knows.
+
+        Raises:
+            CheckpointError: The checkpoint cannot be had, or does not fit; the message says what and why.
+        """
+        init_cfgs = [self.init_cfg] if isinstance(self.init_cfg, Mapping) else list(self.init_cfg or [])
+        pretrained = [cfg for cfg in init_cfgs if cfg['type'] in ('Pretrained', PretrainedInit)]
+        if self.is_init or not pretrained:
+            super().init_weights()
+            return
+        kept, self.init_cfg = self.init_cfg, [cfg for cfg in init_cfgs if cfg not in pretrained]
+        super().init_weights()
+        self.init_cfg = kept
+        for cfg in pretrained:
+            checkpoint.load_pretrained(self, cfg['checkpoint'], cfg.get('prefix'))
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *args):
+        checkpoint.adapt_state_dict(self, state_dict, prefix, local_metadata)
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
 
     def _frozen_modules(self):
         """The stem and the first ``frozen_stages`` stages with what leads to them."""
@@ -225,5 +249,6 @@ class ConvNeXt(BaseModule):
                 else:
                     x = block(x)
             if i in self.out_indices:
-                outputs.append(getattr(self, f'norm{i}')(x))
+                # mmcv's RoIAlign reads memory as if it were NCHW: a channels-last map gives it wrong features silently.
+                outputs.append(getattr(self, f'norm{i}')(x).contiguous())
         return tuple(outputs)

@@ -10,18 +10,33 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import Runner
 
+from .checkpoint import register_loader
+from .checkpoint_reader import trust_pickles
+from .download import locate
 from .errors import UserError
-from .preflight import check_data
+from .preflight import check_backbone, check_data
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+
+
+class OverrideAction(DictAction):
+    """mmengine's, with its errors as a parser's."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except (ValueError, AssertionError) as error:
+            parser.error(f'argument {option_string}: {" ".join(values)!r} is not KEY=VALUE ...: {error}')
 
 
 def add_arguments(parser):
     """Arguments that training and testing share, named as in mmdet's and mmseg's tools."""
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', help='folder for logs and checkpoints (work_dirs/FOLDER/NAME of the config)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+    parser.add_argument('--cfg-options', nargs='+', action=OverrideAction, metavar='KEY=VALUE',
                         help='override settings of the config, such as model.backbone.with_cp=True')
+    parser.add_argument('--trust-checkpoint', action='store_true',
+                        help='load checkpoints that may run code when they are read')
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='how processes were started')
 
 
@@ -40,8 +55,12 @@ def read_config(file):
         raise UserError(f'config {str(file)!r} cannot be read: {type(error).__name__}: {error}') from error
 
 
-def load_config(args):
+def load_config(args, *needed):
     """The config of a command line, overrides merged, with ``work_dir`` and ``launcher`` set.
+
+    Args:
+        args (argparse.Namespace): See :func:`add_arguments`.
+        needed (str): Top-level keys besides ``model`` that the config must have.
 
     Raises:
         UserError: Where the file is not a config that can be trained, or an override does not fit.
@@ -52,14 +71,21 @@ def load_config(args):
             cfg.merge_from_dict(args.cfg_options)
         except (KeyError, TypeError, IndexError, AssertionError) as error:
             raise UserError(f'--cfg-options {args.cfg_options} does not fit {args.config}: {error}') from error
-    for key in ('model', 'test_dataloader'):
-        if key not in cfg:
-            raise UserError(f'config {args.config!r} has no {key!r}: expected a config that trains a model')
+    missing = [key for key in ('model', *needed) if cfg.get(key) is None]
+    if missing:
+        raise UserError(f'config {args.config!r} has no {", ".join(missing)}: expected a config of a model with its '
+                        'data and schedule')
     cfg.launcher = args.launcher
     # Leaves of several families share a name, so the folder is part of the default.
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', path.resolve().parent.name, path.stem))
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     return cfg
+
+
+def type_name(settings):
+    """Name of the type of a part of a config, without its scope; new-style configs give the class itself."""
+    kind = (settings or {}).get('type') or ''
+    return kind.rsplit('.', 1)[-1] if isinstance(kind, str) else kind.__name__
 
 
 def has_accelerator():
@@ -71,7 +97,7 @@ def fit_to_device(cfg):
     """Replace what a machine without an accelerator cannot run, saying so in one line each."""
     if has_accelerator():
         return
-    if cfg.get('optim_wrapper', {}).get('type') == 'AmpOptimWrapper':
+    if type_name(cfg.get('optim_wrapper')) == 'AmpOptimWrapper':
         cfg.optim_wrapper.type = 'OptimWrapper'
         for key in ('loss_scale', 'dtype', 'use_fsdp'):
             cfg.optim_wrapper.pop(key, None)
@@ -82,7 +108,9 @@ def fit_to_device(cfg):
         # mmengine's own start of a process group asks for a GPU; one that runs already is left alone.
         if not torch.distributed.is_initialized():
             torch.distributed.init_process_group('gloo')
-        cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
+        cfg.setdefault('model_wrapper_cfg', dict(
+            type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False,
+            find_unused_parameters=cfg.get('find_unused_parameters', False)))
 
 
 def _replace_type(node, old, new):
@@ -99,8 +127,11 @@ def _replace_type(node, old, new):
 def set_amp(cfg):
     """Turn mixed precision on, in the config's ``amp_dtype`` (float16 if it has none)."""
     wrapper = cfg.optim_wrapper
-    if wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper'):
-        raise UserError(f'--amp needs optim_wrapper.type=OptimWrapper, the config has {wrapper.type}')
+    if type_name(wrapper) == 'AmpOptimWrapper':
+        print_log('--amp: the config trains in mixed precision anyway', logger='current')
+        return
+    if type_name(wrapper) not in ('OptimWrapper', ''):
+        raise UserError(f'--amp needs optim_wrapper.type=OptimWrapper, the config has {type_name(wrapper)}')
     dtype = cfg.get('amp_dtype', 'float16')
     if dtype not in ('float16', 'bfloat16'):
         raise UserError(f'amp_dtype must be float16 or bfloat16, got {dtype!r}')
@@ -109,18 +140,19 @@ def set_amp(cfg):
 
 
 def set_resume(cfg, resume):
-    """Resume from the newest checkpoint of the work dir (``auto``) or from a file."""
-    if resume not in (None, 'auto') and not os.path.isfile(resume):
+    """Resume from the newest checkpoint of the work dir (``auto``) or from a file; None leaves it to the config."""
+    if resume is None:
+        return
+    if resume != 'auto' and not os.path.isfile(resume):
         raise UserError(f'--resume {resume!r} does not exist; expected a checkpoint file, or auto for the newest one '
                         f'in {cfg.work_dir}')
-    cfg.resume = resume is not None
-    if resume is not None:
-        cfg.load_from = None if resume == 'auto' else resume
+    cfg.resume = True
+    cfg.load_from = None if resume == 'auto' else resume
 
 
 def set_auto_scale_lr(cfg):
     """Let mmengine scale the learning rate by (GPUs x batch per GPU) / ``auto_scale_lr.base_batch_size``."""
-    if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+    if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
         raise UserError('--auto-scale-lr needs auto_scale_lr.base_batch_size in the config, which has none')
     cfg.auto_scale_lr.enable = True
 
@@ -131,7 +163,7 @@ def set_show_dir(cfg, show_dir):
     if hook is None:
         raise UserError('--show-dir needs default_hooks.visualization in the config, which has none')
     hook.draw = True
-    if hook.type.endswith('SegVisualizationHook'):
+    if type_name(hook) == 'SegVisualizationHook':
         cfg.visualizer.save_dir = show_dir
     else:
         hook.test_out_dir = show_dir
@@ -139,8 +171,8 @@ def set_show_dir(cfg, show_dir):
 
 def set_out(cfg, out):
     """Store predictions: detectors into a pickle file, segmentors as index PNGs into a folder."""
-    evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
-    segmentation = [e for e in evaluators if e.type.endswith('IoUMetric')]
+    evaluators = [cfg.test_evaluator] if isinstance(cfg.test_evaluator, dict) else cfg.test_evaluator
+    segmentation = [e for e in evaluators if type_name(e) == 'IoUMetric']
     if segmentation:
         if os.path.isfile(out) or out.endswith(('.pkl', '.pickle')):
             raise UserError(f'--out {out!r}: the predictions of a segmentor go into a folder, as index PNGs')
@@ -172,36 +204,39 @@ def _has_masks(model):
     return 'mask_head' in model.get('roi_head', {}) or 'mask_head' in model
 
 
-def build_runner(cfg):
-    """The runner that the config asks for; mmengine's by default."""
+def build_runner(cfg, trust_checkpoint=False):
+    """The runner that the config asks for, mmengine's by default; its checkpoints are read and written safely."""
+    trust_pickles(trust_checkpoint)
+    register_loader()
+    cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='convnext_mm.SafeCheckpointHook')]
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 
 def train(args):
     """Train by a command line (see `tools/train.py`)."""
-    cfg = load_config(args)
+    cfg = load_config(args, 'train_dataloader', 'train_cfg', 'optim_wrapper')
     set_resume(cfg, args.resume)
     if args.amp:
         set_amp(cfg)
     if args.auto_scale_lr:
         set_auto_scale_lr(cfg)
+    check_backbone(cfg)
     check_data(cfg, ('train', 'val'))
     fit_to_device(cfg)
-    build_runner(cfg).train()
+    build_runner(cfg, args.trust_checkpoint).train()
 
 
 def test(args):
     """Test a checkpoint by a command line (see `tools/test.py`)."""
-    cfg = load_config(args)
-    if not os.path.isfile(args.checkpoint):
-        raise UserError(f'checkpoint {args.checkpoint!r} does not exist; expected the path of a checkpoint file')
-    cfg.load_from = args.checkpoint
+    cfg = load_config(args, 'test_dataloader', 'test_evaluator', 'test_cfg')
+    cfg.load_from = str(locate(args.checkpoint))
     if args.show_dir:
         set_show_dir(cfg, args.show_dir)
     if args.out:
         set_out(cfg, args.out)
+    check_backbone(cfg)
+    check_data(cfg, ('test',))
     if args.tta:
         set_tta(cfg)
-    check_data(cfg, ('test',))
     fit_to_device(cfg)
-    build_runner(cfg).test()
+    build_runner(cfg, args.trust_checkpoint).test()

@@ -193,7 +193,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     def _decay_mult(self, name, module, parameter, custom):
         """Factor on the weight decay; takes ``decay_mult`` out of ``custom``."""
         given = custom.pop('decay_mult', None)
-        is_norm, is_bias = isinstance(module, _NORMS), name.endswith('bias')
+        is_norm, is_bias = isinstance(module, _NORMS), name.rsplit('.', 1)[-1] == 'bias'
         if given is None and is_norm:
             given = self.paramwise_cfg.get('norm_decay_mult')
         elif given is None and is_bias:

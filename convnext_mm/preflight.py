@@ -1,14 +1,21 @@
-"""What can be known to be wrong with a config's data before anything is built: paths, files, numbers of classes."""
+"""What can be known to be wrong with a config before anything is built: backbone arguments, paths, classes.
+
+Only what mmdet's ``CocoDataset`` and mmseg's ``BaseSegDataset`` (and their subclasses) read is looked at, and only on
+local disks: of anything else this module knows nothing, and lets it pass.
+"""
+import inspect
 import json
 import os
 from collections.abc import Mapping, Sequence
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import torch
 from mmengine.registry import DATASETS
 from PIL import Image
 
+from .backbone import ConvNeXt
 from .errors import UserError
 
 #: Data set type -> (what should be there, where it is published).
@@ -19,7 +26,21 @@ PUBLISHED_DATA = {
                       'annotations/{training,validation}/*.png',
                       'http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip'),
 }
+#: Where a model keeps the heads that predict the data set's classes.
+HEADS = (('roi_head', 'bbox_head'), ('roi_head', 'mask_head'), ('bbox_head',), ('decode_head',), ('auxiliary_head',))
 _MASKS_READ = 8
+
+
+def check_backbone(cfg):
+    """Build every ``convnext_mm.ConvNeXt`` of a config without memory, so that a wrong argument is found at once.
+
+    Raises:
+        ArgumentValueError, ArgumentTypeError: The backbone's own.
+    """
+    for node in _dicts(cfg.model):
+        if node.get('type') in ('convnext_mm.ConvNeXt', ConvNeXt):
+            with torch.device('meta'):
+                ConvNeXt(**{key: value for key, value in node.items() if key != 'type'})
 
 
 def check_data(cfg, splits):
@@ -37,21 +58,30 @@ def check_data(cfg, splits):
         if cfg.get(loader) is None:
             continue
         for key, dataset in _leaf_datasets(cfg[loader].get('dataset') or {}, f'{loader}.dataset'):
-            classes = _dataset_classes(dataset)
-            if classes:
-                _check_heads(cfg.model, classes, key)
-            if dataset.get('ann_file', '').endswith('.json'):
-                _check_coco(dataset, key, classes, cfg.model)
-            elif 'seg_map_path' in (dataset.get('data_prefix') or {}):
-                _check_masks(dataset, key, classes)
+            kind = _dataset_type(dataset)
+            if hasattr(kind, 'COCOAPI'):
+                _check_coco(dataset, kind, key, cfg.model)
+            elif hasattr(kind, 'get_label_map'):
+                _check_segmentation(dataset, kind, key, cfg.model)
         _check_evaluators(cfg, split)
+
+
+def _dicts(node):
+    """Every dict in a config, from the outside in."""
+    if isinstance(node, Mapping):
+        yield node
+        node = node.values()
+    elif not isinstance(node, (list, tuple)):
+        return
+    for value in node:
+        yield from _dicts(value)
 
 
 def _check_evaluators(cfg, split):
     evaluators = cfg.get(f'{split}_evaluator') or []
-    for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
+    for evaluator in [evaluators] if isinstance(evaluators, Mapping) else evaluators:
         path = evaluator.get('ann_file')
-        if path and not os.path.isfile(path):
+        if path and _is_local(evaluator, path) and not os.path.isfile(path):
             raise UserError(f'{path} ({split}_evaluator.ann_file) does not exist; expected the annotation file of '
                             f'{split}_dataloader.dataset: set it by --cfg-options {split}_evaluator.ann_file=FILE')
 
@@ -67,14 +97,6 @@ def _leaf_datasets(dataset, key):
         yield key, dataset
 
 
-def _dataset_classes(dataset):
-    """Class names that the data set gives its labels; None where only the data set itself knows."""
-    classes = (dataset.get('metainfo') or {}).get('classes')
-    if classes is None:
-        classes = getattr(_dataset_type(dataset), 'METAINFO', {}).get('classes')
-    return (classes,) if isinstance(classes, str) else classes
-
-
 def _dataset_type(dataset):
     """The class of a data set, looked up in the default scope; None where it is not registered."""
     kind = dataset.get('type')
@@ -84,37 +106,62 @@ def _dataset_type(dataset):
     return kind
 
 
-def _head_classes(model, key='model'):
-    """(config key, num_classes) of every head; the RPN's own binary one aside."""
-    if isinstance(model, Mapping):
-        if isinstance(model.get('num_classes'), int):
-            yield f'{key}.num_classes', model['num_classes']
-        for name, value in model.items():
-            if name != 'rpn_head':
-                yield from _head_classes(value, f'{key}.{name}')
-    elif isinstance(model, Sequence) and not isinstance(model, str):
-        for i, value in enumerate(model):
-            yield from _head_classes(value, f'{key}.{i}')
+def _default(kind, argument):
+    """Default of a constructor's argument, of the nearest class that names it."""
+    for cls in kind.__mro__:
+        parameters = inspect.signature(cls.__init__).parameters
+        if argument in parameters:
+            return parameters[argument].default
+    return None
+
+
+def _classes(dataset, kind):
+    """Class names that the data set gives its labels; None where only the data itself knows."""
+    classes = (dataset.get('metainfo') or {}).get('classes')
+    if classes is None:
+        return getattr(kind, 'METAINFO', {}).get('classes')
+    if isinstance(classes, str):
+        # mmengine takes the name of a text file with a class on each line.
+        return Path(classes).read_text().split('\n') if os.path.isfile(classes) else [classes]
+    return classes
+
+
+def _head_classes(model):
+    """(config key, num_classes) of every head that predicts the data set's classes, one for each."""
+    if 'num_things_classes' in str(model) or 'language_model' in model:
+        return
+    for path in HEADS:
+        node = model
+        for name in path:
+            node = node.get(name) or {} if isinstance(node, Mapping) else {}
+        heads = node if isinstance(node, Sequence) else [node]
+        for i, head in enumerate(heads):
+            # With `out_channels`, mmseg's heads predict another number of maps; STDC's auxiliary head predicts edges.
+            special = head.get('class_agnostic') or head.get('out_channels') or head.get('type') == 'STDCHead'
+            if isinstance(head.get('num_classes'), int) and not special:
+                index = f'.{i}' if isinstance(node, Sequence) else ''
+                yield f'model.{".".join(path)}{index}.num_classes', head['num_classes']
 
 
 def _settings(model, classes, key):
     """The ``--cfg-options`` that fit a config to ``classes``."""
+    heads = ' '.join(f'{head}={len(classes)}' for head, number in _head_classes(model) if number != len(classes))
     names = ','.join(f"'{name}'" for name in classes)
-    heads = ' '.join(f'{head}={len(classes)}' for head, _ in _head_classes(model))
-    return f'{heads} and, for each data set, {key}.metainfo.classes="({names},)"'
+    return ' '.join(filter(None, [heads, f'and, for each data set, {key}.metainfo.classes="({names},)"']))
 
 
 def _shorten(names, most=5):
     names = list(names)
-    return ', '.join(names[:most]) + (', ...' if len(names) > most else '')
+    return ', '.join(map(str, names[:most])) + (', ...' if len(names) > most else '')
 
 
 def _check_heads(model, classes, key):
     wrong = [(head, number) for head, number in _head_classes(model) if number != len(classes)]
     if wrong:
         raise UserError(f'{key} has {len(classes)} classes ({_shorten(classes)}), but '
-                        + ', '.join(f'{head}={number}' for head, number in wrong)
-                        + f': set {_settings(model, classes, key)}')
+                        + ', '.join(f'{head}={number}' for head, number in wrong) + ': set '
+                        + ' '.join(f'{head}={len(classes)}' for head, _ in wrong)
+                        + f', or {key}.metainfo.classes to the classes of the heads')
 
 
 def _path(dataset, relative):
@@ -122,64 +169,97 @@ def _path(dataset, relative):
     return os.path.join(dataset.get('data_root') or '', relative or '')
 
 
-def _missing(path, key, field, dataset):
+def _is_local(settings, path):
+    return not settings.get('backend_args') and '://' not in path
+
+
+def _missing(path, key, field, dataset, kind):
     root = dataset.get('data_root')
     what = 'is an empty folder' if os.path.isdir(path) else 'does not exist'
-    expected, published = PUBLISHED_DATA.get(str(dataset.get('type')).rsplit('.', 1)[-1],
-                                             ('the data set of this config', None))
+    expected, published = PUBLISHED_DATA.get(kind.__name__, ('the data set of this config', None))
     source = f', published at {published}' if published else ''
     return UserError(f'{path} {what} ({key}.{field}, with data_root={root!r}); expected there: {expected}{source}; '
                      f'give your own place by --cfg-options {key}.data_root=DIR, or try `make demo`, which needs no '
                      'data set')
 
 
-def _require_folder(dataset, key, name):
+def _require_folder(dataset, kind, key, name):
     folder = _path(dataset, (dataset.get('data_prefix') or {}).get(name))
-    if not os.path.isdir(folder) or not any(os.scandir(folder)):
-        raise _missing(folder, key, f'data_prefix.{name}', dataset)
+    if _is_local(dataset, folder) and (not os.path.isdir(folder) or not any(os.scandir(folder))):
+        raise _missing(folder, key, f'data_prefix.{name}', dataset, kind)
     return folder
 
 
-def _check_coco(dataset, key, classes, model):
-    path = _path(dataset, dataset['ann_file'])
-    if not os.path.isfile(path):
-        raise _missing(path, key, 'ann_file', dataset)
+def _check_coco(dataset, kind, key, model):
+    classes = _classes(dataset, kind)
+    path = _path(dataset, dataset.get('ann_file'))
+    if _is_local(dataset, path):
+        if not os.path.isfile(path):
+            raise _missing(path, key, 'ann_file', dataset, kind)
+        annotations = _read_coco(path, key)
+        _check_categories([category.get('name') for category in annotations['categories']], classes, path, key, model)
+        folder = _require_folder(dataset, kind, key, 'img')
+        first = annotations['images'][0].get('file_name') if annotations['images'] else None
+        if first and _is_local(dataset, folder) and not os.path.isfile(os.path.join(folder, first)):
+            raise _missing(os.path.join(folder, first), key, 'data_prefix.img', dataset, kind)
+    if classes:
+        _check_heads(model, classes, key)
+
+
+def _read_coco(path, key):
     try:
         annotations = json.loads(Path(path).read_bytes())
     except ValueError as error:
         raise UserError(f'{path} ({key}.ann_file) is not JSON: {error}; expected a COCO annotation file') from None
-    missing = [name for name in ('images', 'annotations', 'categories')
-               if not isinstance(annotations, dict) or not isinstance(annotations.get(name), list)]
+    missing = [name for name in ('images', 'categories') if not isinstance(annotations, dict)
+               or not isinstance(annotations.get(name), list)
+               or not all(isinstance(entry, dict) for entry in annotations[name])]
     if missing:
-        raise UserError(f'{path} ({key}.ann_file) is not a COCO annotation file: it has no list {", ".join(missing)}')
-    names = [category.get('name') for category in annotations['categories']]
+        raise UserError(f'{path} ({key}.ann_file) is not a COCO annotation file: it has no list of objects '
+                        f'{", ".join(missing)}')
+    return annotations
+
+
+def _check_categories(names, classes, path, key, model):
     unknown = [name for name in classes or () if name not in names]
     if unknown:
-        heads = sorted({number for _, number in _head_classes(model)})
-        raise UserError(f'{path} ({key}.ann_file) has {len(names)} categories ({_shorten(names)}), but the heads '
-                        f'predict {", ".join(map(str, heads))} classes, of which it lacks {len(unknown)} '
-                        f'({_shorten(unknown)}): set {_settings(model, names, key)}')
-    folder = _require_folder(dataset, key, 'img')
-    if annotations['images']:
-        first = os.path.join(folder, annotations['images'][0]['file_name'])
-        if not os.path.isfile(first):
-            raise _missing(first, key, 'data_prefix.img', dataset)
+        heads = ', '.join(sorted({str(number) for _, number in _head_classes(model)})) or 'other'
+        raise UserError(f'{path} ({key}.ann_file) has {len(names)} categories ({_shorten(names)}), but {key} has '
+                        f'{len(classes)} classes, of which it lacks {len(unknown)} ({_shorten(unknown)}), and the '
+                        f'heads predict {heads} classes: set {_settings(model, names, key)}')
 
 
-def _check_masks(dataset, key, classes):
-    _require_folder(dataset, key, 'img_path')
-    folder = Path(_require_folder(dataset, key, 'seg_map_path'))
-    if not classes:
+def _check_segmentation(dataset, kind, key, model):
+    classes, own = _classes(dataset, kind), getattr(kind, 'METAINFO', {}).get('classes')
+    foreign = [name for name in classes or () if own and name not in own]
+    if foreign:
+        raise UserError(f'{key}.metainfo.classes has {_shorten(foreign)}, which {kind.__name__} does not know: give '
+                        f'{key}.type=BaseSegDataset for classes of your own')
+    if classes:
+        _check_heads(model, classes, key)
+    prefixes = dataset.get('data_prefix') or {}
+    if 'img_path' in prefixes:
+        _require_folder(dataset, kind, key, 'img_path')
+    if prefixes.get('seg_map_path'):
+        folder = _require_folder(dataset, kind, key, 'seg_map_path')
+        if (own or classes) and _is_local(dataset, folder):
+            _check_masks(Path(folder), dataset, kind, key, own or classes)
+
+
+def _check_masks(folder, dataset, kind, key, classes):
+    """Values of a few masks against the classes that the files number: the data set's own, before any selection."""
+    suffix, reduce_zero_label, ignore_index = (
+        dataset.get(name, _default(kind, name)) for name in ('seg_map_suffix', 'reduce_zero_label', 'ignore_index'))
+    if suffix != '.png' and not str(suffix).endswith('TrainIds.png'):
         return
-    # ADE20K's class sets it by itself; its masks then hold 0 for "unlabelled" and 1 to K for the classes.
-    reduce_zero_label = dataset.get('reduce_zero_label', _dataset_type(dataset).__name__ == 'ADE20KDataset')
+    # Reduced, 0 stands for "unlabelled" and 1 to K for the classes.
     highest = len(classes) if reduce_zero_label else len(classes) - 1
-    for path in islice(chain(folder.glob('*.png'), folder.glob('*/*.png')), _MASKS_READ):
+    for path in islice(folder.rglob(f'*{suffix}'), _MASKS_READ):
         try:
             values = np.unique(np.asarray(Image.open(path)))
         except OSError as error:
             raise UserError(f'{path} ({key}.data_prefix.seg_map_path) cannot be read as a mask: {error}') from None
-        above = values[(values > highest) & (values != dataset.get('ignore_index', 255))]
+        above = values[(values > highest) & (values != ignore_index) & (values != 255)]
         if len(above):
             raise UserError(f'{path} ({key}.data_prefix.seg_map_path) has the value {above.max()}, but {key} has '
                             f'{len(classes)} classes, which with reduce_zero_label={reduce_zero_label} allow at most '

@@ -1,12 +1,9 @@
 """What several test modules need."""
 from pathlib import Path
 
-import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
-#: Real photographs that may lie beside the checkout; they are no part of the project.
-SAMPLES = ROOT.parent / 'shared' / 'data'
 
 
 def randomise(model, seed=0):
@@ -30,11 +27,3 @@ def relative_difference(a, b):
     """Largest difference, as a share of the largest feature of ``b``."""
     assert a.shape == b.shape
     return ((a - b).abs().max() / b.abs().max()).item()
-
-
-@pytest.fixture
-def sample_data():
-    """The folder of sample photographs; the test is skipped where it is absent."""
-    if not SAMPLES.is_dir():
-        pytest.skip(f'no sample photographs at {SAMPLES}')
-    return SAMPLES

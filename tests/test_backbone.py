@@ -62,12 +62,28 @@ def test_outputs_pass_their_own_norms():
         assert (plain.var(1, unbiased=False) - 1).abs().max() < 1e-2
 
 
+@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
+def test_outputs_are_contiguous_for_operators_that_take_it_for_granted(memory_format):
+    """mmcv's RoIAlign reads channels-last memory as NCHW without a word."""
+    x = torch.rand(2, 3, 64, 64).to(memory_format=memory_format)
+    assert all(o.is_contiguous() for o in ConvNeXt(TINY)(x))
+
+
+def test_features_survive_roi_align():
+    roi_align = pytest.importorskip('mmcv.ops', reason='mmcv is not installed').RoIAlign((7, 7), 1 / 4, 0)
+    rois = torch.tensor([[0, 4., 8, 40, 60], [1, 0, 0, 20, 30]])
+    features = randomise(ConvNeXt(TINY))(torch.rand(2, 3, 64, 64))[0]
+    whole = roi_align(features, rois)
+    assert relative_difference(whole[:, 2:3], roi_align(features[:, 2:3].clone(), rois)) < 1e-6
+
+
 BAD = [
     (dict(arch='huge'), ValueError, r"arch .*tiny.*got 'huge'"),
     (dict(arch=3), TypeError, 'arch .*got 3'),
     (dict(arch=dict(depths=(1, 1, 1, 1))), ValueError, r"arch .*depths and channels.*\['depths'\]"),
     (dict(arch=dict(depths=(1, 1, 1), channels=(8, 8, 8, 8))), ValueError, r"arch\['depths'\].*\[1, 1, 1\]"),
     (dict(arch=dict(depths=(1, 1, 0, 1), channels=(8, 8, 8, 8))), ValueError, r"arch\['depths'\]\[2\].*got 0"),
+    (dict(out_indices={0, 1}), TypeError, 'out_indices.*sequence'),
     (dict(arch=dict(depths='3333', channels=(8, 8, 8, 8))), TypeError, r"arch\['depths'\].*'3333'"),
     (dict(in_channels=0), ValueError, 'in_channels.*got 0'),
     (dict(in_channels=3.0), TypeError, 'in_channels.*got 3.0'),

@@ -7,19 +7,22 @@ from argparse import Namespace
 
 import pytest
 from conftest import ROOT
+from mmengine.config import Config
+
+from convnext_mm import launch
+from convnext_mm.errors import UserError
 
 pytest.importorskip('mmdet', reason='mmdet is not installed')
 pytest.importorskip('mmseg', reason='mmseg is not installed')
 
-from convnext_mm import launch  # noqa: E402
-from convnext_mm.errors import UserError  # noqa: E402
-
 CASCADE, UPERNET = 'configs/cascade/convnext_t_3x.py', 'configs/upernet/convnext_t_512_160k.py'
+LARGE = 'configs/cascade/convnext_l_in22k_3x.py'
 
 
 def config(path=CASCADE, **arguments):
     return launch.load_config(Namespace(**{
-        'config': str(ROOT / path), 'work_dir': None, 'cfg_options': None, 'launcher': 'none', **arguments}))
+        'config': str(ROOT / path), 'work_dir': None, 'cfg_options': None, 'launcher': 'none', **arguments}),
+        'test_dataloader')
 
 
 @pytest.mark.parametrize(('given', 'expected'), [
@@ -34,13 +37,19 @@ def test_work_dirs_of_the_leaves_differ():
 
 
 @pytest.mark.parametrize(('leaf', 'dtype', 'scale'), [
-    (CASCADE, 'float16', 'dynamic'), ('configs/cascade/convnext_xl_in22k_3x.py', 'bfloat16', 1.0),
+    ('configs/cascade/convnext_xl_in22k_3x.py', 'bfloat16', 1.0),
     ('configs/upernet/convnext_l_in22k_640_160k.py', 'bfloat16', 1.0)])
-def test_amp(leaf, dtype, scale):
+def test_amp_of_large_models_is_bfloat16(leaf, dtype, scale):
     cfg = config(leaf)
     launch.set_amp(cfg)
     assert (cfg.optim_wrapper.type, cfg.optim_wrapper.dtype, cfg.optim_wrapper.loss_scale) == (
         'AmpOptimWrapper', dtype, scale)
+
+
+def test_amp_leaves_mixed_precision_as_it_is():
+    cfg = config(cfg_options={'optim_wrapper.dtype': 'bfloat16', 'optim_wrapper.loss_scale': 1.})
+    launch.set_amp(cfg)
+    assert (cfg.optim_wrapper.dtype, cfg.optim_wrapper.loss_scale) == ('bfloat16', 1.)
 
 
 def test_without_accelerator_training_runs_in_float32_with_bn(monkeypatch, capsys):
@@ -56,9 +65,10 @@ def test_without_accelerator_training_runs_in_float32_with_bn(monkeypatch, capsy
     assert 'SyncBN' not in str(cfg.model)
 
 
-@pytest.mark.parametrize(('given', 'resume', 'load_from'), [(None, False, 'x.pth'), ('auto', True, None)])
-def test_resume(given, resume, load_from):
-    cfg = config(cfg_options=dict(load_from='x.pth'))
+@pytest.mark.parametrize(('given', 'before', 'resume', 'load_from'), [
+    (None, False, False, 'x.pth'), (None, True, True, 'x.pth'), ('auto', False, True, None)])
+def test_resume(given, before, resume, load_from):
+    cfg = config(cfg_options=dict(load_from='x.pth', resume=before))
     launch.set_resume(cfg, given)
     assert (cfg.resume, cfg.load_from) == (resume, load_from)
 
@@ -99,13 +109,13 @@ def test_out_and_show_dir(tmp_path):
 
 MISTAKES = [
     (lambda: config('configs/none.py'), r"config '.*none\.py' does not exist"),
-    (lambda: config('configs/_base_/models/upernet.py'), "has no 'test_dataloader'"),
+    (lambda: config('configs/_base_/models/upernet.py'), 'has no test_dataloader'),
     (lambda: config(cfg_options={'model.roi_head.bbox_head.9.num_classes': 2}), '--cfg-options .*does not fit'),
     (lambda: launch.set_resume(config(), 'gone.pth'), "--resume 'gone.pth' does not exist"),
     (lambda: launch.set_out(config(), 'folder'), "--out 'folder'.*detector.*pkl"),
     (lambda: launch.set_out(config(UPERNET), 'a.pkl'), "--out 'a.pkl'.*segmentor.*folder"),
     (lambda: launch.set_tta(config()), '--tta is not possible.*masks'),
-    (lambda: launch.set_amp(config(cfg_options={'amp_dtype': 'int8'})), "amp_dtype.*float16 or bfloat16.*'int8'"),
+    (lambda: launch.set_amp(config(LARGE, cfg_options={'amp_dtype': 'int8'})), 'amp_dtype.*float16 or bfloat16.*int8'),
     (lambda: launch.set_amp(config(cfg_options={'optim_wrapper.type': 'Own'})), '--amp needs .*Own'),
     (lambda: launch.set_auto_scale_lr(config(cfg_options={'auto_scale_lr': dict(_delete_=True, enable=False)})),
      '--auto-scale-lr needs auto_scale_lr.base_batch_size'),
@@ -118,6 +128,69 @@ def test_mistakes(call, message):
         call()
 
 
+class Started(Exception):
+    """Raised with the config in place of a run."""
+
+
+@pytest.fixture
+def start(monkeypatch, tmp_path):
+    """Call train or test by a command line up to the runner, and return the config that it would get."""
+    monkeypatch.setattr(launch, 'check_data', lambda cfg, splits: None)
+    monkeypatch.setattr(launch, 'get_device', lambda: 'cuda')
+    (tmp_path / 'a.pth').touch()
+
+    def build(cfg, trust):
+        raise Started(cfg, trust)
+
+    def call(action, leaf, **arguments):
+        monkeypatch.setattr(launch, 'build_runner', build)
+        defaults = dict(config=str(ROOT / leaf), work_dir=None, cfg_options=None, launcher='none', resume=None, amp=False,
+                        auto_scale_lr=False, trust_checkpoint=False, checkpoint=str(tmp_path / 'a.pth'), tta=False,
+                        show_dir=None, out=None)
+        with pytest.raises(Started) as info:
+            action(Namespace(**{**defaults, **arguments}))
+        return info.value.args
+
+    return call
+
+
+def test_train_passes_its_arguments_on(start):
+    cfg, trust = start(launch.train, LARGE)
+    assert (cfg.optim_wrapper.type, cfg.auto_scale_lr.enable, cfg.resume, trust) == ('OptimWrapper', False, False, False)
+    cfg, trust = start(launch.train, LARGE, amp=True, auto_scale_lr=True, resume='auto', trust_checkpoint=True)
+    assert (cfg.optim_wrapper.type, cfg.auto_scale_lr.enable, cfg.resume, trust) == ('AmpOptimWrapper', True, True, True)
+
+
+def test_test_passes_its_arguments_on(start, tmp_path):
+    cfg, _ = start(launch.test, UPERNET)
+    assert (cfg.model.type, cfg.load_from) == ('EncoderDecoder', str(tmp_path / 'a.pth'))
+    cfg, _ = start(launch.test, UPERNET, tta=True, show_dir='pictures', out='masks')
+    assert (cfg.model.type, cfg.visualizer.save_dir) == ('SegTTAModel', 'pictures')
+
+
+def test_every_run_reads_and_writes_checkpoints_safely(monkeypatch):
+    monkeypatch.setattr(launch.Runner, 'from_cfg', lambda cfg: cfg)
+    assert launch.build_runner(config()).custom_hooks[-1] == dict(type='convnext_mm.SafeCheckpointHook')
+
+
+def test_processes_on_a_cpu(monkeypatch):
+    """DDP on a CPU wants no device ids; a wrapper of the user's own stays."""
+    monkeypatch.setattr(launch, 'get_device', lambda: 'cpu')
+    monkeypatch.setattr(launch.torch.distributed, 'is_initialized', lambda: True)
+    cfg = config(launcher='pytorch', cfg_options=dict(find_unused_parameters=True))
+    launch.fit_to_device(cfg)
+    assert cfg.model_wrapper_cfg.device_ids is None
+    assert cfg.model_wrapper_cfg.find_unused_parameters
+    cfg = config(launcher='pytorch', cfg_options=dict(model_wrapper_cfg=dict(type='Own')))
+    launch.fit_to_device(cfg)
+    assert cfg.model_wrapper_cfg == dict(type='Own')
+
+
+@pytest.mark.parametrize('kind', ['AmpOptimWrapper', 'mmengine.AmpOptimWrapper', Config])
+def test_type_names(kind):
+    assert launch.type_name(dict(type=kind)) == ('Config' if kind is Config else 'AmpOptimWrapper')
+
+
 def test_a_config_that_raises(tmp_path):
     (tmp_path / 'c.py').write_text('model = 1 / 0')
     with pytest.raises(UserError, match='cannot be read: ZeroDivisionError'):
@@ -127,8 +200,9 @@ def test_a_config_that_raises(tmp_path):
 @pytest.mark.parametrize(('command', 'message'), [
     (['train.py', 'none.py'], "train.py: error: config 'none.py' does not exist"),
     (['train.py', CASCADE], 'train.py: error: data/coco/.* does not exist .*make demo'),
-    (['test.py', UPERNET, 'gone.pth'], "test.py: error: checkpoint 'gone.pth' does not exist"),
+    (['test.py', UPERNET, 'gone.pth'], "test.py: error: checkpoint 'gone.pth' is no file that exists"),
     (['train.py'], 'train.py: error: the following arguments are required: config'),
+    (['train.py', CASCADE, '--cfg-options', 'seed'], "train.py: error: argument --cfg-options: 'seed' is not KEY=VALUE"),
     (['train.py', CASCADE, '--launcher', 'ship'], "train.py: error: argument --launcher: invalid choice: 'ship'"),
 ])
 def test_tools_answer_in_one_line_with_exit_code_2(command, message, tmp_path):

@@ -128,7 +128,7 @@ def wrap(levels):
 def test_backbone_is_found_wherever_it_is(levels):
     prefix = ''.join(f'{level}.' for level in reversed(levels))
     assert list(find_backbones(wrap(levels))) == [f'{prefix}backbone.']
-    plain = {n: v for n, v in settings(build(wrap(()))).items()}
+    plain = settings(build(wrap(())))
     # The constructor itself takes an outermost `module` off, as mmengine's does.
     assert {n[n.index('backbone.'):]: v for n, v in settings(build(wrap(levels))).items() if 'backbone.' in n} == \
         {n: v for n, v in plain.items() if 'backbone.' in n}

@@ -8,6 +8,8 @@ Versions come from ``requirements/<stack>.txt``. A finished environment is recog
 interrupted set-up goes on where it stopped, and the compiled mmcv is kept in a cache that all clones share.
 """
 import argparse
+import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
@@ -23,7 +25,8 @@ BUILD_TOOLS = ('setuptools', 'wheel', 'ninja', 'psutil')
 #: stack -> (folder, mmcv distribution or None, extras of setup.py, packages besides, newest Python minor version)
 STACKS = {
     'onedl': ('.venv', 'onedl-mmcv', 'onedl,dev', (), None),
-    'openmmlab': ('.venv-openmmlab', 'mmcv', 'openmmlab,dev', (), None),
+    # mmcv 2.1's setup.py does not run on Python 3.13.
+    'openmmlab': ('.venv-openmmlab', 'mmcv', 'openmmlab,dev', (), 12),
     'torch21': ('.venv-torch21', None, 'test', ('mmengine', 'numpy'), 11),
 }
 
@@ -61,6 +64,21 @@ def pinned(constraints, name):
     raise SetupError(f'{constraints} does not pin {name}')
 
 
+@contextlib.contextmanager
+def build_cache(python):
+    """The folder in which this machine's builds for one Python, torch and compiler are kept, locked."""
+    probe = ('import sys, torch; from torch.utils.cpp_extension import CUDA_HOME; print("cp%d%d-torch%s-%s" % ('
+             '*sys.version_info[:2], torch.__version__, '
+             '"cuda" if CUDA_HOME and torch.cuda.is_available() else "cpu"))')
+    tag = subprocess.check_output([str(python), '-c', probe], text=True).split()[-1]
+    folder = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'convnext_mm' / 'build' / tag
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / 'lock', 'w') as lock:
+        # Two set-ups at once: the second waits, and finds the wheel.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder
+
+
 def build_mmcv(python, name, version, cache):
     """Compile mmcv into a wheel, once a machine; the objects are kept, so an interrupted build resumes."""
     wheels = cache / 'wheels'
@@ -74,16 +92,20 @@ def build_mmcv(python, name, version, cache):
         run(python, '-m', 'pip', 'download', '-q', '--no-deps', '--no-build-isolation', '--no-binary', ':all:',
             '-d', archives, f'{name}=={version}')
         archive, = archives.glob(f'*{version}.tar.gz')
+        shutil.rmtree(cache / 'unpack', ignore_errors=True)
         with tarfile.open(archive) as tar:
             tar.extractall(cache / 'unpack', **({'filter': 'data'} if hasattr(tarfile, 'data_filter') else {}))
         (cache / 'unpack' / archive.name[:-len('.tar.gz')]).rename(source)
     print(f'compiling {name} {version}: about 8 minutes on 2 cores, once on this machine (kept in {cache})', flush=True)
     dist = cache / 'dist'
     log = cache / f'{name}.log'
+    environment = {**os.environ, 'MMCV_WITH_OPS': '1', 'MAX_JOBS': str(os.cpu_count())}
+    if cache.name.endswith('cpu'):
+        # A GPU without the CUDA compiler: mmcv would try to compile for it, and fail.
+        environment['CUDA_VISIBLE_DEVICES'] = ''
     with open(log, 'w') as stream:
         process = subprocess.Popen([python, 'setup.py', '-q', 'bdist_wheel', '-d', str(dist)], cwd=source,
-                                   env={**os.environ, 'MMCV_WITH_OPS': '1', 'MAX_JOBS': str(os.cpu_count())},
-                                   stdout=stream, stderr=subprocess.STDOUT)
+                                   env=environment, stdout=stream, stderr=subprocess.STDOUT)
         start = time.time()
         while process.poll() is None:
             time.sleep(1)
@@ -118,12 +140,12 @@ def setup(stack):
     packages = ['-e', f'{ROOT}[{extras}]', *besides]
     if mmcv:
         run(*install, 'torch', 'torchvision', *BUILD_TOOLS)
-        tag = subprocess.check_output([python, '-c', 'import sys, torch; print('
-                                       '"cp%d%d-torch" % sys.version_info[:2] + torch.__version__)'], text=True).strip()
-        cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'convnext_mm' / 'build' / tag
-        cache.mkdir(parents=True, exist_ok=True)
-        packages.insert(0, build_mmcv(python, mmcv, pinned(constraints, mmcv), cache))
+        with build_cache(python) as cache:
+            packages.insert(0, build_mmcv(python, mmcv, pinned(constraints, mmcv), cache))
     run(*install, *packages)
+    if mmcv:
+        # Several packages bring one of OpenCV's builds, all in one folder: the one that needs no display comes last.
+        run(*install, '--no-deps', '--reinstall', 'opencv-python-headless')
     stamp.write_text(state)
     print(f'{folder} is ready after {time.time() - start:.0f} s', flush=True)
     return venv
@@ -134,7 +156,7 @@ def main():
     parser.add_argument('stack', choices=STACKS, nargs='?', default='onedl')
     try:
         setup(parser.parse_args().stack)
-    except SetupError as error:
+    except (SetupError, OSError) as error:
         print(f'setup_env: {error}', file=sys.stderr)
         return 2
     return 0

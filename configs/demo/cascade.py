@@ -1,0 +1,60 @@
+"""The cascade family's recipe on drawn shapes (`make demo`): the same parts, smaller, from random weights."""
+_base_ = '../cascade/_base_.py'
+
+
+def small(part, **settings):
+    """A part of the family with 64 channels, and for the 3 classes of the shapes."""
+    sizes = dict(in_channels=64, out_channels=64, feat_channels=64, conv_out_channels=64, fc_out_channels=256,
+                 num_classes=3)
+    return dict(part, **{key: size for key, size in sizes.items() if key in part}, **settings)
+
+
+def shrink(node):
+    """A pipeline with every length in pixels divided by 5: images of 192x160 in place of about 1000x800."""
+    if isinstance(node, dict):
+        return {key: shrink(value) for key, value in node.items()}
+    if isinstance(node, (list, tuple)):
+        return type(node)(map(shrink, node))
+    return node // 5 if isinstance(node, int) and not isinstance(node, bool) else node
+
+
+def loader(base, **settings):
+    return dict(num_workers=1, **settings, dataset=dict(
+        data_root='data/shapes/coco/',
+        metainfo=dict(classes=('circle', 'square', 'triangle'),
+                      palette=[(228, 40, 60), (30, 120, 240), (255, 190, 0)]),
+        pipeline=shrink(base.dataset.pipeline)))
+
+
+roi_head = _base_.model.roi_head
+channels = [24, 48, 96, 192]
+model = dict(
+    backbone=dict(arch=dict(depths=(2, 2, 4, 2), channels=channels)),
+    neck=dict(in_channels=channels, out_channels=64),
+    rpn_head=small(_base_.model.rpn_head),
+    roi_head=dict(
+        bbox_roi_extractor=small(roi_head.bbox_roi_extractor),
+        bbox_head=[small(head) for head in roi_head.bbox_head],
+        mask_roi_extractor=small(roi_head.mask_roi_extractor),
+        mask_head=small(roi_head.mask_head)),
+    train_cfg=dict(
+        rpn_proposal=dict(nms_pre=500, max_per_img=500),
+        rcnn=[dict(stage, sampler=dict(stage.sampler, num=32)) for stage in _base_.model.train_cfg.rcnn]),
+    test_cfg=dict(rpn=dict(nms_pre=200, max_per_img=200)))
+del roi_head, channels
+
+train_dataloader = loader(_base_.train_dataloader, batch_size=4)
+val_dataloader = loader(_base_.val_dataloader)
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file='data/shapes/coco/annotations/instances_val2017.json')
+test_evaluator = val_evaluator
+
+# Half of the epochs, with the milestones at the same parts of them.
+train_cfg = dict(max_epochs=_base_.train_cfg.max_epochs // 2, val_interval=_base_.train_cfg.max_epochs // 2)
+warm_up, steps = _base_.param_scheduler
+param_scheduler = [dict(warm_up, end=51), dict(steps, milestones=[epoch // 2 for epoch in steps.milestones])]
+del warm_up, steps
+# A backbone from random weights has everything to learn: a higher rate, and less of it taken off towards the stem.
+optim_wrapper = dict(optimizer=dict(lr=1e-3), paramwise_cfg=dict(decay_rate=0.9))
+
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=9, max_keep_ckpts=1, save_best=None))

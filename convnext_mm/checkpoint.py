@@ -1,0 +1,358 @@
+"""Loading ConvNeXt checkpoints of any naming, verified: what fits is loaded, what may differ is named, else it raises.
+
+Ways in, all of which end in ``fit_backbone``:
+- ``load_pretrained``: a backbone's ``init_cfg=dict(type='Pretrained', ...)``.
+- ``adapt_state_dict``: whatever loads a state dict into a module that contains the backbone, mmengine's and torch's own
+  functions alike; the backbone calls it from ``_load_from_state_dict``.
+- ``fit_model``: a whole model, heads included; ``load_checkpoint`` and the runner's hook call it.
+"""
+import logging
+import os
+import re
+from collections import OrderedDict
+
+import torch
+from mmengine.logging import print_log
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.runner import CheckpointLoader
+from mmengine.utils import apply_to
+
+from .checkpoint_formats import find, parse, shorten, unwrap, with_mm_heads
+from .checkpoint_reader import CheckpointError, naming_file, read
+from .download import locate
+
+#: All that a file may hold without a backbone having a place for it: a classifier and the norm before it, the heads of
+#: other builds (timm's ``norm_pre``, DINOv3's ``norms``, the decoder of V2's pre-training), and, by their number,
+#: output norms and stages that the backbone does not build. Modules beside a backbone (neck, heads) come on top
+#: where the backbone alone is loaded.
+MAY_BE_LEFT_OVER = re.compile(r'(?:head|norm|norm_pre|norms|mask_token|proj|decoder|pred)(?:\.|$)')
+_NUMBERED = re.compile(r'(?:norm|stages\.|downsample_layers\.)[0-3]\.')
+#: All that a file may lack: the output norms, which start at identity. Only where the backbone alone is loaded.
+MAY_BE_MISSING = re.compile(r'norm[0-3]\.(?:weight|bias)$')
+#: Layers of heads whose first dimension depends on the number of classes: training may start them anew.
+CLASS_LAYERS = re.compile(r'\.(?:fc_cls|fc_reg|conv_logits|conv_seg|conv_cls|cls_branches|cls_embed|class_embed|'
+                          r'(?:retina|atss|gfl|fcos|rtm)_cls)\.')
+#: Entry of a state dict's metadata by which ``fit_model`` tells the backbone that all is verified.
+_VERIFIED = 'convnext_mm_verified'
+
+
+def load_pretrained(backbone, source, prefix=None):
+    """Load a checkpoint into a backbone.
+
+    Args:
+        backbone (ConvNeXt): The backbone; tensors are copied into it one by one, from the pages of the file.
+        source (str): A path, an address or a short name, such as ``convnext_tiny_in1k``.
+        prefix (str, optional): Take only what is named so, such as ``backbone.``; found by itself without.
+
+    Raises:
+        CheckpointError: Naming the missing, unexpected and misshapen tensors, and the likely cause.
+    """
+    state_dict, _ = _read_state_dict(source)
+    with naming_file(source):
+        parsed = parse(state_dict, prefix)
+        tensors, summary = fit_backbone(backbone, parsed)
+    with torch.no_grad():
+        for name, parameter in backbone.named_parameters():
+            parameter.copy_(tensors[name])
+    print_log(f'Loaded {source}: {summary}', logger='current')
+
+
+def load_checkpoint(model, source, training=False):
+    """Load a checkpoint into a model, strictly.
+
+    Args:
+        model (nn.Module): A detector or segmentor with a ``convnext_mm.ConvNeXt``, or the backbone itself.
+        source (str): A path, an address or a short name.
+        training (bool): Head tensors that depend on the number of classes may have another shape; they keep their
+            initial values, and a warning names them. Defaults to False.
+
+    Returns:
+        dict: What the file holds besides: ``meta`` and the like.
+
+    Raises:
+        CheckpointError: As ``load_pretrained``.
+    """
+    content = load_from_convnext_mm(source)
+    with naming_file(source):
+        state_dict, _ = unwrap(content)
+    content['state_dict'] = fit_model(model, state_dict, training, source)
+    _without_wrapper(model).load_state_dict(content['state_dict'], strict=False)
+    return content
+
+
+def fit_backbone(backbone, parsed, prefix='', training=True):
+    """The tensors of a backbone's parameters, by name, and a summary in words.
+
+    Args:
+        backbone (ConvNeXt): Says what is wanted.
+        parsed (Parsed): What there is.
+        prefix (str): Where the backbone stands in the model that is loaded; '' for a backbone alone. As a part of a
+            whole model it needs its output norms. Defaults to ''.
+        training (bool): A stem for three image channels may be adapted to another number. Defaults to True.
+
+    Raises:
+        CheckpointError: As ``load_pretrained``.
+    """
+    alone = not prefix
+    own = dict(backbone.named_parameters())
+    tensors, notes = dict(parsed.backbone), []
+    stem = 'downsample_layers.0.0.weight'
+    if training and stem in tensors and tensors[stem].shape[1] == 3 != backbone.in_channels:
+        tensors[stem] = adapt_stem(tensors[stem], backbone.in_channels)
+        how = 'the mean of 3' if backbone.in_channels < 3 else '3 repeated and rescaled'
+        notes.append(f'stem adapted to in_channels={backbone.in_channels}: {how}')
+    missing = [name for name in own if name not in tensors]
+    identity = [name for name in missing if alone and MAY_BE_MISSING.match(name)]
+    left_over = [name for name in tensors if name not in own]
+    unexpected = [name for name in left_over if not _NUMBERED.match(name) or _is_built(backbone, name)]
+    unknown = [name[len(parsed.prefix):] for name in parsed.unknown]
+    unexpected += [name for name in unknown if not MAY_BE_LEFT_OVER.match(name)]
+    misshapen = [(name, tuple(tensors[name].shape), tuple(own[name].shape)) for name in own
+                 if name in tensors and tensors[name].shape != own[name].shape]
+    _raise_if_any([prefix + name for name in missing if name not in identity],
+                  [prefix + name for name in unexpected], [(prefix + name, *shapes) for name, *shapes in misshapen],
+                  _cause(backbone, parsed, own))
+    tensors = {name: tensors.get(name, parameter.detach()) for name, parameter in own.items()}
+    count = len(own) - len(identity)
+    left_over += [*parsed.classifier, *unknown, *parsed.others]
+    if identity:
+        notes.append(f'output norms {", ".join(sorted({name.split(".")[0] for name in identity}))} start at identity')
+    if left_over and alone:
+        notes.append(f'{len(left_over)} tensors left out, of {", ".join(sorted({n.split(".")[0] for n in left_over}))}')
+    return tensors, '; '.join([f'{parsed.format} naming, {count} of {len(own)} tensors', *notes])
+
+
+def adapt_stem(weight, in_channels):
+    """The weight ``(C, 3, 4, 4)`` of a stem for another number of image channels.
+
+    Fewer channels get the mean of the three; more repeat the three and are rescaled by 3 / ``in_channels``, so that
+    images with equal channels give what they gave.
+
+    Source: timm ``models/_manipulate.py``, ``adapt_input_conv``. Deviation: for fewer channels timm has the sum.
+    """
+    if in_channels < 3:
+        return weight.mean(1, keepdim=True).repeat(1, in_channels, 1, 1)
+    return weight.repeat(1, -(-in_channels // 3), 1, 1)[:, :in_channels] * (3 / in_channels)
+
+
+def adapt_state_dict(backbone, state_dict, prefix, local_metadata):
+    """Rewrite, in place, what ``state_dict`` holds for a backbone in any naming into the backbone's own names.
+
+    A mismatch raises whatever the caller's ``strict`` is: modules are not told of it.
+
+    Args:
+        backbone (ConvNeXt): The backbone that is about to load.
+        state_dict (dict): Names start with ``prefix``.
+        prefix (str): Where the backbone stands in the model that is loaded; '' for the backbone itself.
+        local_metadata (dict): torch's metadata for the backbone.
+
+    Raises:
+        CheckpointError: As ``load_pretrained``.
+    """
+    if local_metadata.get(_VERIFIED) or _is_sharded(backbone):
+        return
+    mine = {name[len(prefix):]: tensor for name, tensor in state_dict.items() if name.startswith(prefix)}
+    file = local_metadata.get('file')
+    with naming_file(file):
+        if not mine:
+            raise CheckpointError(_backbone_alone(prefix))
+        # A part of a whole model is loaded strictly; where that is training, fit_model has been there before.
+        tensors, summary = fit_backbone(backbone, parse(mine), prefix, training=not prefix)
+    print_log(f'Loaded {file or "a state dict"}{f" into {prefix[:-1]}" if prefix else ""}: {summary}', logger='current')
+    for name in [name for name in state_dict if name.startswith(prefix)]:
+        del state_dict[name]
+    state_dict.update((prefix + name, tensor) for name, tensor in tensors.items())
+
+
+def fit_model(model, state_dict, training=False, file=None):
+    """The state dict that a whole model wants, from one in any naming: complete, nothing left over.
+
+    Args:
+        model (nn.Module): The model; one without a ``convnext_mm.ConvNeXt`` gets its state dict back as it is.
+        state_dict (dict): Of the same model, in mmdet 2.x or 3.x, mmseg 0.x or 1.x, or transformers naming, with the
+            backbone in any naming.
+        training (bool): See ``load_checkpoint``. Defaults to False.
+        file (str, optional): Where it is from, for messages. Defaults to what its reader noted.
+
+    Raises:
+        CheckpointError: As ``load_pretrained``, for all of the model's tensors.
+    """
+    from .backbone import ConvNeXt
+    model = _without_wrapper(model)
+    backbones = {name: module for name, module in model.named_modules() if isinstance(module, ConvNeXt)}
+    if not backbones or _is_sharded(model):
+        return state_dict
+    metadata = dict(getattr(state_dict, '_metadata', None) or {})
+    file = metadata.get('', {}).get('file') or file
+    with naming_file(file):
+        fitted, summaries = _fit_backbones(backbones, with_mm_heads(state_dict), training)
+        own = model.state_dict()
+        missing = [name for name in own if name not in fitted and not name.endswith('num_batches_tracked')]
+        unexpected = [name for name in fitted if name not in own]
+        misshapen = [(name, tuple(fitted[name].shape), tuple(tensor.shape)) for name, tensor in own.items()
+                     if name in fitted and fitted[name].shape != tensor.shape]
+        renewed = [name for name, there, wanted in misshapen if training and CLASS_LAYERS.search(name)
+                   and there[1:] == wanted[1:]]
+        _raise_if_any(missing, unexpected, [entry for entry in misshapen if entry[0] not in renewed],
+                      None if training else _class_cause(misshapen))
+    if renewed:
+        fitted.update((name, own[name]) for name in renewed)
+        print_log(f'Of another number of classes, left as initialised: {", ".join(renewed)}', logger='current',
+                  level=logging.WARNING)
+    print_log(f'Loaded {file or "a state dict"}: {len(fitted) - len(renewed)} of {len(own)} tensors of '
+              f'{type(model).__name__}; backbone: {"; ".join(summaries)}', logger='current')
+    metadata.update((name, {**metadata.get(name, {}), _VERIFIED: True}) for name in backbones)
+    fitted._metadata = metadata
+    return fitted
+
+
+def _fit_backbones(backbones, state_dict, training):
+    """A state dict with the tensors of ``{name: backbone}`` in their own names, and a summary of each."""
+    prefixes = {name: f'{name}.' if name else '' for name in backbones}
+    fitted = OrderedDict((name, tensor) for name, tensor in state_dict.items()
+                         if not name.startswith(tuple(prefixes.values())))
+    summaries = []
+    for name, backbone in backbones.items():
+        prefix = prefixes[name]
+        if find(state_dict) and not find(state_dict, prefix):
+            raise CheckpointError(_backbone_alone(prefix))
+        tensors, summary = fit_backbone(backbone, parse(state_dict, prefix), prefix, training)
+        fitted.update((prefix + key, tensor) for key, tensor in tensors.items())
+        summaries.append(summary)
+    return fitted, summaries
+
+
+def load_from_convnext_mm(filename, map_location=None):
+    """Read a checkpoint for mmengine: safely, in any format, its state dict under ``state_dict``.
+
+    Args:
+        filename (str): A path, an address or a short name.
+        map_location (str | torch.device, optional): Where tensors go. Defaults to the CPU.
+
+    Returns:
+        dict: ``state_dict``, and what else the file holds.
+
+    Raises:
+        CheckpointError: As ``convnext_mm.checkpoint_reader.read``.
+    """
+    content = read(locate(filename))
+    try:
+        state_dict, key = unwrap(content)
+    except CheckpointError:
+        # Not a model's: whoever asked for it knows what it is.
+        return content
+    if find(state_dict):
+        metadata = getattr(state_dict, '_metadata', None) or {}
+        state_dict = OrderedDict(with_mm_heads(state_dict))
+        # mmengine passes this on to the module of that name, and so the log can tell the file.
+        state_dict._metadata = {**metadata, **{name: {**metadata.get(name, {}), 'file': os.fspath(filename)}
+                                               for name in ('', 'backbone')}}
+        # mmseg's init_model looks into meta whether there is one or not.
+        content = {'meta': {}, **(content if key else {}), 'state_dict': state_dict}
+        if key != 'state_dict':
+            content.pop(key, None)
+    # An optimizer keeps the very tensors that it is given, longer than their file may last.
+    content = {name: value if name in ('state_dict', None) else apply_to(value, torch.is_tensor, torch.clone)
+               for name, value in content.items()}
+    if map_location in (None, 'cpu'):
+        return content
+    return apply_to(content, torch.is_tensor, lambda tensor: tensor.to(map_location))
+
+
+def register_loader():
+    """Let mmengine read paths and addresses by ``load_from_convnext_mm``, in this process.
+
+    By mmengine's own extension point, so its ``load_from``, ``resume`` and ``init_detector`` and the like read files
+    safely, short names included. A backbone calls this when it is built; importing the package changes nothing.
+    """
+    if CheckpointLoader._get_checkpoint_loader('') is not load_from_convnext_mm:
+        CheckpointLoader.register_scheme(('', 'http://', 'https://'), load_from_convnext_mm, force=True)
+
+
+def _read_state_dict(source):
+    content = read(locate(source))
+    with naming_file(source):
+        return unwrap(content)
+
+
+def _without_wrapper(model):
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
+
+
+def _is_sharded(module):
+    """Whether FSDP has taken the parameters over, so that names and shapes are no longer the module's own."""
+    return any('_fsdp_wrapped_module' in name or '_flat_param' in name for name, _ in module.named_parameters())
+
+
+def _is_built(backbone, name):
+    """Whether the stage or output norm that an official name belongs to is a part of the backbone."""
+    kind, stage = re.match(r'(norm|stages\.|downsample_layers\.)([0-3])', name).groups()
+    return int(stage) in backbone.out_indices if kind == 'norm' else int(stage) < len(backbone.stages)
+
+
+def _raise_if_any(missing, unexpected, misshapen, cause):
+    problems = []
+    if missing:
+        problems.append(f'{len(missing)} missing: {shorten(missing)}')
+    if unexpected:
+        problems.append(f'{len(unexpected)} unexpected: {shorten(unexpected)}')
+    if misshapen:
+        names = [f'{name} is {there}, wanted {wanted}' for name, there, wanted in misshapen]
+        problems.append(f'{len(misshapen)} of another shape: {shorten(names)}')
+    if problems:
+        raise CheckpointError('; '.join([*([cause] if cause else []), *problems]))
+
+
+def _cause(backbone, parsed, own):
+    """Why a file does not fit a backbone, in words; None if it cannot be told."""
+    stages = len(backbone.stages)
+    there, wanted = ([arch.depths[:stages], arch.channels[:stages]] for arch in (parsed, backbone))
+    if there != wanted:
+        return (f'the checkpoint is ConvNeXt-{describe_arch(parsed, LETTERS)}, the config asks for '
+                f'{describe_arch(backbone)}')
+    grn, gamma = ([name in tensors for tensors in (parsed.backbone, own)]
+                  for name in ('stages.0.0.grn.gamma', 'stages.0.0.gamma'))
+    settings = []
+    if grn[0] != grn[1]:
+        settings.append(f'use_grn={grn[0]}')
+    if gamma[0] != gamma[1]:
+        settings.append(f'layer_scale_init_value={"1e-6" if gamma[0] else 0}')
+    if settings:
+        return (f'the checkpoint is a ConvNeXt {"V2" if grn[0] else "V1"} with{"" if gamma[0] else "out"} layer scale: '
+                f'set {" and ".join(settings)}')
+    stem = 'downsample_layers.0.0.weight'
+    if stem in parsed.backbone and parsed.backbone[stem].shape[1] != backbone.in_channels:
+        return (f'the checkpoint takes images of {parsed.backbone[stem].shape[1]} channels, the config asks for '
+                f'in_channels={backbone.in_channels}')
+    return None
+
+
+def _class_cause(misshapen):
+    if misshapen and all(CLASS_LAYERS.search(name) for name, *_ in misshapen):
+        return 'the checkpoint has another number of classes than the config'
+    return None
+
+
+def _backbone_alone(prefix):
+    return (f'holds nothing named {prefix}*, where the model has its backbone; a checkpoint of a backbone alone goes '
+            "into the backbone's init_cfg=dict(type='Pretrained', checkpoint=...)")
+
+
+#: The paper's letters.
+LETTERS = dict(tiny='T', small='S', base='B', large='L', xlarge='XL')
+
+
+def arch_name(arch):
+    """The key of ``convnext_mm.ARCHS`` for something with depths and channels of four stages, or None."""
+    from .backbone import ARCHS
+    return next((name for name, known in ARCHS.items() if known == (tuple(arch.depths), tuple(arch.channels))), None)
+
+
+def describe_arch(arch, names=None):
+    """A name and the depths, such as ``small (3, 3, 27, 3)``; ``names`` are others for those of ``ARCHS``."""
+    name = arch_name(arch)
+    if name is None:
+        return f'{tuple(arch.depths)} with channels {tuple(arch.channels)}'
+    return f'{(names or {}).get(name, name)} {tuple(arch.depths)}'

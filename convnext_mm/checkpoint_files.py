@@ -1,0 +1,119 @@
+"""Checkpoint files as wholes: convert one into another naming, tell what one is."""
+import os
+from collections import Counter
+
+from .checkpoint import arch_name, describe_arch
+from .checkpoint_formats import compose, parse, shorten, unwrap
+from .checkpoint_reader import CheckpointError, kind_of, naming_file, read, write
+from .download import locate
+from .published import published
+from .weights import of_file
+
+ENDINGS = ('.pth', '.pt', '.bin', '.safetensors')
+
+
+def convert_file(source, target, format):
+    """Write a checkpoint in another naming; return what was done in words.
+
+    Args:
+        source (str): A path, an address or a short name.
+        target (str): A file of tensors only: ``.safetensors``, or torch's format for ``.pth``, ``.pt`` and ``.bin``.
+        format (str): A key of ``convnext_mm.checkpoint_formats.NAMINGS``.
+
+    Raises:
+        CheckpointError: The source is no ConvNeXt, the naming has no place for a part of it, or the target's ending
+            is unknown.
+    """
+    if not target.endswith(ENDINGS):
+        raise CheckpointError(f'{target!r} must end in {", ".join(ENDINGS)}: the ending decides the format of the file')
+    content = read(locate(source))
+    with naming_file(source):
+        parsed = parse(unwrap(content)[0])
+        result = compose(parsed, format)
+    write(result, target)
+    return f'{source} ({parsed.format} naming) -> {target} ({format} naming): {len(result)} tensors'
+
+
+def describe_file(source):
+    """What a checkpoint is: ``{property: text}``, to be shown line by line.
+
+    Args:
+        source (str): A path, an address or a short name.
+
+    Raises:
+        CheckpointError: It cannot be read, or is no ConvNeXt.
+    """
+    path = locate(source)
+    content = read(path)
+    with naming_file(source):
+        state_dict, key = unwrap(content)
+        parsed = parse(state_dict)
+    tensors = [*parsed.backbone.values(), *parsed.classifier.values(), *parsed.unknown.values(),
+               *parsed.others.values()]
+    dtypes = Counter(str(tensor.dtype).removeprefix('torch.') for tensor in tensors)
+    known = of_file(path)
+    method = _method(parsed)
+    facts = {
+        'file': f'{path} ({os.path.getsize(path) / 1e6:.1f} MB, {kind_of(path)}'
+                f'{f", under {key!r}" if key else ""})',
+        'format': f'{parsed.format} naming' + (f', backbone under {parsed.prefix!r}' if parsed.prefix else ''),
+        'arch': f'ConvNeXt{" V2" if parsed.use_grn else ""} {describe_arch(parsed)}',
+        'model': method,
+        'classes': _classes(parsed) or 'none: no classification layer',
+        'resolution': ' x '.join(map(str, known.resolution)) if known else 'unknown',
+        'parameters': f'{sum(tensor.numel() for tensor in tensors) / 1e6:.2f} million in {len(tensors)} tensors, '
+                      f'{sum(tensor.numel() for tensor in parsed.backbone.values()) / 1e6:.2f} million in the backbone',
+        'dtype': ', '.join(dtype if len(dtypes) == 1 else f'{dtype} ({count} tensors)'
+                           for dtype, count in dtypes.most_common()),
+        'loads into': _target(parsed, method),
+    }
+    if known:
+        facts['published as'] = f'{known.name}: {known.data}, licence {known.licence}' + (
+            f', {known.accuracy}' if known.accuracy else '')
+    beside = [name for name, value in content.items() if key and name != key and value is not None]
+    if beside:
+        facts['also holds'] = shorten(beside)
+    if parsed.unknown:
+        facts['not understood'] = shorten(parsed.unknown)
+    return facts
+
+
+def _method(parsed):
+    """The kind of model, in the words of ``published.json`` where it is one of the paper's."""
+    if any(name.startswith('roi_head.mask_head.') for name in parsed.others):
+        cascade = any(name.startswith('roi_head.bbox_head.0.') for name in parsed.others)
+        return 'Cascade Mask R-CNN' if cascade else 'Mask R-CNN'
+    if any(name.startswith('decode_head.psp_modules.') for name in parsed.others):
+        return 'UPerNet'
+    if parsed.others:
+        return f'backbone beside {", ".join(sorted({name.split(".")[0] for name in parsed.others}))}'
+    return 'classifier' if 'head.weight' in parsed.classifier else 'backbone'
+
+
+def _classes(parsed):
+    """Number of classes by the classification layer; None without one."""
+    for name, tensor in {**parsed.classifier, **parsed.others}.items():
+        if name == 'head.weight' or name.endswith('decode_head.conv_seg.weight'):
+            return tensor.shape[0]
+        if name.endswith('.fc_cls.weight'):
+            # One row is the background's.
+            return tensor.shape[0] - 1
+    return None
+
+
+def _target(parsed, method):
+    """Where the file can be loaded: the paper's configs, or a backbone's settings."""
+    arch = arch_name(parsed)
+    configs = [f'configs/{row["config"]}' for row in published()['coco'] + published()['ade20k']
+               if row['method'] == method and row['arch'] == arch]
+    if configs:
+        return ', '.join(configs)
+    settings = [f'arch={arch or dict(depths=parsed.depths, channels=parsed.channels)!r}']
+    in_channels = parsed.backbone['downsample_layers.0.0.weight'].shape[1]
+    if in_channels != 3:
+        settings.append(f'in_channels={in_channels}')
+    if parsed.use_grn:
+        settings.append('use_grn=True')
+    if 'stages.0.0.gamma' not in parsed.backbone:
+        settings.append('layer_scale_init_value=0')
+    return f"dict(type='convnext_mm.ConvNeXt', {', '.join(settings)})"

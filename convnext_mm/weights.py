@@ -1,0 +1,83 @@
+"""The published weights by short names: address, size, licence and the accuracy that belongs to them.
+
+``weights.json`` holds the classification files; the fine-tuned detectors and segmentors, and the accuracies of
+ConvNeXt, stand in ``published.json`` and are looked up there by address. Names without ``_ema`` are the trained
+weights, which the paper's detectors and segmentors start from; ``_ema`` is their moving average.
+"""
+import json
+import posixpath
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from .published import published
+
+
+class Weights(NamedTuple):
+    """One published file."""
+
+    name: str
+    url: str
+    #: A key of ``convnext_mm.ARCHS``.
+    arch: str
+    #: What it was trained on, or a published config for the fine-tuned models.
+    data: str
+    #: Height and width of the images.
+    resolution: tuple
+    #: Classes of the head; 0 for none.
+    classes: int
+    licence: str
+    #: Published accuracy in words; None where none belongs to this very file.
+    accuracy: str | None
+    #: Size in million bytes: four per parameter. The file's header, some tens of kilobytes, comes on top.
+    megabytes: float
+
+    @property
+    def filename(self):
+        """Name of the file on its server and in the cache."""
+        return posixpath.basename(self.url)
+
+
+@cache
+def weights():
+    """All published weights, ``{short name: Weights}``; one shared dict."""
+    top1 = {row['weights']: row['top1'] for row in published()['imagenet']}
+    rows = json.loads(Path(__file__).with_name('weights.json').read_text(encoding='utf-8'))['imagenet']
+    table = {}
+    for name, row in rows.items():
+        accuracy = row.get('top1') or top1.get(row['url'])
+        table[name] = Weights(
+            name, row['url'], row['arch'], row['data'], (row['resolution'],) * 2, row['classes'], row['licence'],
+            accuracy and f'{accuracy} % top-1 on ImageNet-1K',
+            4e-6 * count_parameters(row['arch'], row['classes'], use_grn=name.startswith('convnextv2')))
+    for row in published()['coco']:
+        _add_finetuned(table, row, (800, 1333), 80, f'{row["box_ap"]} box AP, {row["mask_ap"]} mask AP on COCO')
+    for row in published()['ade20k']:
+        _add_finetuned(table, row, tuple(row['crop_size']), 150, f'{row["miou_single_scale"]} mIoU on ADE20K, '
+                       f'{row["miou_multi_scale_flip"]} with multi-scale and flip')
+    return table
+
+
+def _add_finetuned(table, row, resolution, classes, accuracy):
+    url = row['finetuned_weights']
+    name = posixpath.splitext(posixpath.basename(url))[0]
+    table[name] = Weights(name, url, row['arch'], f'configs/{row["config"]}', resolution, classes, 'MIT', accuracy,
+                          4. * row['params_m'])
+
+
+def of_file(filename):
+    """The published weights that a file's name tells of, or None."""
+    return next((row for row in weights().values() if row.filename == Path(filename).name), None)
+
+
+def count_parameters(arch, classes=0, use_grn=False):
+    """Parameters of a classification ConvNeXt with its final norm, as in the official ``models/convnext.py``."""
+    from .backbone import ARCHS
+    depths, channels = ARCHS[arch]
+    count = 3 * 16 * channels[0] + 3 * channels[0] + 2 * channels[-1] + classes * (channels[-1] + 1)
+    for before, after in zip(channels, channels[1:]):
+        count += 2 * before + 4 * before * after + after
+    for depth, c in zip(depths, channels):
+        # Depthwise convolution, norm, two linear layers, and layer scale or GRN.
+        count += depth * (50 * c + 2 * c + 8 * c * c + 5 * c + (8 * c if use_grn else c))
+    return count

@@ -1,0 +1,245 @@
+"""Published weights: the table, and fetching into the cache, all from a server on this machine."""
+import hashlib
+import http.server
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from convnext_mm import ARCHS, ConvNeXt, download
+from convnext_mm.checkpoint_reader import CheckpointError
+from convnext_mm.download import cache_folder, fetch, locate
+from convnext_mm.published import published
+from convnext_mm.weights import count_parameters, of_file, weights
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Serves a folder as a server for large files does, ranges included; ``server.script`` spoils answers in turn."""
+
+    def do_GET(self):
+        self.server.requests.append((self.path, self.headers.get('Range')))
+        spoil = self.server.script.pop(0) if self.server.script else None
+        time.sleep(.5 if spoil == 'slow' else 0)
+        path = Path(self.server.folder, self.path.lstrip('/'))
+        if not path.is_file():
+            self.send_error(404)
+            return
+        data, start = path.read_bytes(), 0
+        if self.headers.get('Range') and spoil != 'no ranges':
+            start = int(re.fullmatch(r'bytes=(\d+)-', self.headers['Range'])[1])
+            if start >= len(data):
+                self.send_error(416)
+                return
+        self.send_response(206 if start else 200)
+        self.send_header('Content-Length', str(len(data) - start))
+        self.end_headers()
+        body = data[start:]
+        self.wfile.write(body[:len(body) // 2] if spoil == 'break' else body)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A server with one checkpoint under ``/convnext/file.pth``; the cache is empty."""
+    folder = tmp_path / 'served'
+    (folder / 'convnext').mkdir(parents=True)
+    torch.save({'a': torch.arange(1 << 16)}, folder / 'convnext' / 'file.pth')
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'home'))
+    monkeypatch.delenv(download.MIRROR, raising=False)
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler) as served:
+        served.folder, served.requests, served.script = folder, [], []
+        served.address = f'http://127.0.0.1:{served.server_port}'
+        served.file = folder / 'convnext' / 'file.pth'
+        thread = threading.Thread(target=served.serve_forever, daemon=True)
+        thread.start()
+        yield served
+        served.shutdown()
+
+
+def cached():
+    return sorted(path.name for path in cache_folder().iterdir())
+
+
+def test_fetching_once(server, capfd):
+    url = f'{server.address}/convnext/file.pth'
+    for _ in range(2):
+        path = fetch(url)
+        assert path == os.path.join(os.environ['TORCH_HOME'], 'hub', 'checkpoints', 'file.pth')
+        assert Path(path).read_bytes() == server.file.read_bytes()
+    assert len(server.requests) == 1
+    assert cached() == ['file.pth']
+    assert 'fetching file.pth: 0.5 MB of 0.5 MB' in capfd.readouterr().err
+
+
+def test_the_cache_is_torchs(server):
+    torch.hub.load_state_dict_from_url(f'{server.address}/convnext/file.pth', progress=False)
+    fetch(f'{server.address}/convnext/file.pth')
+    assert len(server.requests) == 1
+
+
+def test_an_interrupted_download_goes_on(server):
+    url = f'{server.address}/convnext/file.pth'
+    server.script = ['break', 'break']
+    size = server.file.stat().st_size
+    for half in (size // 2, size // 2 + (size - size // 2) // 2):
+        with pytest.raises(CheckpointError, match=f'broke off after {half} of {size} bytes'):
+            fetch(url)
+        assert cached() == ['file.pth.part']
+    assert Path(fetch(url)).read_bytes() == server.file.read_bytes()
+    assert [start for _, start in server.requests] == [None, f'bytes={size // 2}-', f'bytes={half}-']
+    assert cached() == ['file.pth']
+
+
+@pytest.mark.parametrize('state', ['no ranges', 'complete', 'too long'])
+def test_a_download_starts_over_where_it_must(server, state):
+    data = server.file.read_bytes()
+    part = cache_folder() / 'file.pth.part'
+    part.parent.mkdir(parents=True)
+    part.write_bytes({'no ranges': b'x' * 99, 'complete': b'x' * len(data), 'too long': data + b'x'}[state])
+    server.script = [state]
+    assert Path(fetch(f'{server.address}/convnext/file.pth')).read_bytes() == data
+
+
+def test_what_is_no_checkpoint_is_not_kept(server):
+    server.file.write_text('<html>sign in first</html>')
+    with pytest.raises(CheckpointError, match='thrown away: .* HTML'):
+        fetch(f'{server.address}/convnext/file.pth')
+    assert cached() == []
+
+
+@pytest.mark.parametrize('right', [True, False])
+@pytest.mark.parametrize('name', ['model-{}.pth', 'cascade_20220509_1105-{}.pth'])
+def test_checksums_in_names(server, name, right):
+    digest = hashlib.sha256(server.file.read_bytes()).hexdigest()[:8]
+    name = name.format(digest if right else '0badc0de')
+    server.file.rename(server.file.with_name(name))
+    url = f'{server.address}/convnext/{name}'
+    if right:
+        assert fetch(url)
+    else:
+        with pytest.raises(CheckpointError, match=f'its SHA-256 is {digest}.*, its name promises 0badc0de'):
+            fetch(url)
+        assert cached() == []
+
+
+@pytest.mark.parametrize('layout', ['convnext/convnext_tiny_1k_224.pth', 'convnext_tiny_1k_224.pth'])
+def test_short_names_from_a_mirror(server, monkeypatch, layout):
+    arch = dict(depths=(1, 1, 1, 1), channels=(4, 8, 12, 16))
+    state_dict = ConvNeXt(arch).state_dict()
+    torch.save({'model': state_dict}, server.folder / layout)
+    monkeypatch.setenv(download.MIRROR, f'{server.address}/')
+    backbone = ConvNeXt(arch, init_cfg=dict(type='Pretrained', checkpoint='convnext_tiny_in1k'))
+    backbone.init_weights()
+    assert torch.equal(backbone.stages[3][0].dwconv.weight, state_dict['stages.3.0.dwconv.weight'])
+    assert cached() == ['convnext_tiny_1k_224.pth']
+    assert server.requests[0][0] == '/convnext/convnext_tiny_1k_224.pth'
+
+
+def test_offline_says_where_the_file_belongs(tmp_path, monkeypatch):
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    monkeypatch.setenv(download.MIRROR, 'http://127.0.0.1:9')
+    with pytest.raises(CheckpointError) as error:
+        locate('convnext_base_in22k')
+    for words in ('cannot be reached', weights()['convnext_base_in22k'].url, download.MIRROR,
+                  str(tmp_path / 'hub' / 'checkpoints' / 'convnext_base_22k_224.pth')):
+        assert words in str(error.value)
+    assert cached() == []
+    (cache_folder() / 'convnext_base_22k_224.pth').write_bytes(b'PK')
+    assert locate('convnext_base_in22k') == str(cache_folder() / 'convnext_base_22k_224.pth')
+
+
+def test_a_missing_file_on_a_server(server):
+    with pytest.raises(CheckpointError, match='/none.pth answers 404 Not Found; fetch http://.*/none.pth where'):
+        fetch(f'{server.address}/none.pth')
+
+
+def test_locate(tmp_path, monkeypatch):
+    path = tmp_path / 'convnext_tiny_in1k'
+    path.touch()
+    monkeypatch.chdir(tmp_path)
+    assert locate('convnext_tiny_in1k') == 'convnext_tiny_in1k', 'a file comes before a name'
+    assert locate(path) == str(path)
+    monkeypatch.setenv('HOME', str(tmp_path))
+    assert locate('~/convnext_tiny_in1k') == str(path)
+    with pytest.raises(CheckpointError, match="'convnext_tiny_1k' is no file .* did you mean convnext_tiny_in1k"):
+        locate('convnext_tiny_1k')
+
+
+def test_processes_share_one_download(server, tmp_path):
+    server.script = ['slow']
+    # Each tells that it is ready and waits for the start, so that all ask at once.
+    program = ('import sys, time, pathlib; from convnext_mm.download import fetch; folder = pathlib.Path(sys.argv[2]);'
+               '(folder / sys.argv[3]).touch(); exec("while not (folder / \'go\').exists(): time.sleep(.01)");'
+               'print(fetch(sys.argv[1]))')
+    processes = [subprocess.Popen([sys.executable, '-c', program, f'{server.address}/convnext/file.pth', str(tmp_path),
+                                   f'ready{i}'], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) for i in range(3)]
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.glob('ready*'))) < 3 and time.monotonic() < deadline:
+        time.sleep(.01)
+    (tmp_path / 'go').touch()
+    assert len({process.communicate()[0] for process in processes}) == 1
+    assert len(server.requests) == 1
+    assert cached() == ['file.pth']
+
+
+@pytest.mark.parametrize(('name', 'url', 'licence'), [
+    ('convnext_tiny_in1k', 'convnext_tiny_1k_224.pth', 'MIT'),
+    ('convnext_tiny_in1k_ema', 'convnext_tiny_1k_224_ema.pth', 'MIT'),
+    ('convnext_base_in22k', 'convnext_base_22k_224.pth', 'MIT'),
+    ('convnext_xlarge_in22k_in1k_384_ema', 'convnext_xlarge_22k_1k_384_ema.pth', 'MIT'),
+    ('convnextv2_atto_in1k_ema', 'convnextv2/im1k/convnextv2_atto_1k_224_ema.pt', 'CC BY-NC 4.0'),
+    ('cascade_mask_rcnn_convnext_tiny_1k_3x', 'coco/cascade_mask_rcnn_convnext_tiny_1k_3x.pth', 'MIT'),
+    ('upernet_convnext_tiny_1k_512x512', 'ade20k/upernet_convnext_tiny_1k_512x512.pth', 'MIT'),
+])
+def test_names(name, url, licence):
+    assert weights()[name].url == f'https://dl.fbaipublicfiles.com/convnext/{url}'
+    assert weights()[name].licence == licence
+    assert of_file(f'/anywhere/{weights()[name].filename}') == weights()[name]
+
+
+def test_the_table_covers_what_is_published():
+    by_url = {row.url: row for row in weights().values()}
+    assert len(by_url) == len(weights()), 'an address has one name'
+    for row in published()['imagenet']:
+        found = by_url[row['weights']]
+        assert (found.arch, found.resolution[0]) == (row['arch'], row['resolution'])
+        assert found.accuracy.startswith(f'{row["top1"]} %')
+        assert round(found.megabytes / 4) in (row['params_m'], row['params_m'] - 1), 'the paper rounds up'
+    for row in published()['coco'] + published()['ade20k']:
+        # The paper's detectors and segmentors start from the weights themselves, not from their average.
+        start = by_url[row['backbone_weights']]
+        assert not start.name.endswith('_ema')
+        assert start.arch == row['arch']
+        assert by_url[row['finetuned_weights']].data == f'configs/{row["config"]}'
+    for row in weights().values():
+        assert row.arch in ARCHS
+        assert ('_ema' in row.url) == row.name.endswith('_ema')
+
+
+def test_accuracies_stand_in_one_place():
+    rows = json.loads(Path(download.__file__).with_name('weights.json').read_text())['imagenet']
+    elsewhere = {row['weights'] for row in published()['imagenet']}
+    assert not [name for name, row in rows.items() if 'top1' in row and row['url'] in elsewhere]
+
+
+@pytest.mark.parametrize(('arch', 'use_grn', 'count'), [
+    # Exact counts of the official models with 1000 classes, in timm's table of results.
+    ('tiny', False, 28_589_128), ('xlarge', False, 350_196_968), ('atto', True, 3_708_400), ('base', True, 88_717_800)])
+def test_parameter_counts(arch, use_grn, count):
+    assert count_parameters(arch, 1000, use_grn) == count
+
+
+def test_every_short_name_of_the_configs_is_known():
+    configs = Path(__file__).parents[1] / 'configs'
+    names = {name for path in configs.glob('*/*.py') for name in re.findall(r"checkpoint='(\w+)'", path.read_text())}
+    assert names
+    assert names <= weights().keys()
