@@ -208,7 +208,9 @@ def build_runner(cfg, trust_checkpoint=False):
     """The runner that the config asks for, mmengine's by default; its checkpoints are read and written safely."""
     trust_pickles(trust_checkpoint)
     register_loader()
-    cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='convnext_mm.SafeCheckpointHook')]
+    hooks = cfg.get('custom_hooks') or []
+    if 'SafeCheckpointHook' not in map(type_name, hooks):
+        cfg.custom_hooks = [*hooks, dict(type='convnext_mm.SafeCheckpointHook')]
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 

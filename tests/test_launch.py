@@ -170,7 +170,10 @@ def test_test_passes_its_arguments_on(start, tmp_path):
 
 def test_every_run_reads_and_writes_checkpoints_safely(monkeypatch):
     monkeypatch.setattr(launch.Runner, 'from_cfg', lambda cfg: cfg)
-    assert launch.build_runner(config()).custom_hooks[-1] == dict(type='convnext_mm.SafeCheckpointHook')
+    hook = dict(type='convnext_mm.SafeCheckpointHook')
+    assert launch.build_runner(config()).custom_hooks == [hook]
+    cfg = config(cfg_options=dict(custom_hooks=[dict(type='EMAHook')]))
+    assert launch.build_runner(cfg).custom_hooks == [dict(type='EMAHook'), hook]
 
 
 def test_processes_on_a_cpu(monkeypatch):

@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-NAMES = [('MODELS', 'ConvNeXt'), ('OPTIM_WRAPPER_CONSTRUCTORS', 'LayerDecayOptimWrapperConstructor')]
+NAMES = [('MODELS', 'ConvNeXt'), ('OPTIM_WRAPPER_CONSTRUCTORS', 'LayerDecayOptimWrapperConstructor'),
+         ('HOOKS', 'SafeCheckpointHook')]
 
 
 @pytest.mark.parametrize('scope', ['mmengine', 'mmdet', 'mmseg', 'mmpretrain'])

@@ -5,6 +5,8 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'))
+# Loads strictly and saves what every torch reads safely, under mm's own tools too.
+custom_hooks = [dict(type='convnext_mm.SafeCheckpointHook')]
 env_cfg = dict(
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl'))

@@ -28,7 +28,9 @@ def loader(base, **settings):
 crop_size = shrink(_base_.crop_size)
 channels = [24, 48, 96, 192]
 model = dict(
-    data_preprocessor=dict(size=crop_size),
+    # From random weights: padding of exact zeros would have no variance, and LayerNorms one after the other multiply
+    # its gradient by 1 / sqrt(eps) = 1000 each, which drowns that of the image.
+    data_preprocessor=dict(size=crop_size, pad_val=1),
     backbone=dict(arch=dict(depths=(2, 2, 4, 2), channels=channels)),
     decode_head=dict(in_channels=channels, channels=64, num_classes=4),
     auxiliary_head=dict(in_channels=channels[2], channels=64, num_classes=4),
@@ -40,11 +42,11 @@ val_dataloader = loader(_base_.val_dataloader)
 test_dataloader = val_dataloader
 tta_pipeline = shrink(_base_.tta_pipeline)
 
-iterations = _base_.train_cfg.max_iters // 400
+iterations = _base_.train_cfg.max_iters // 250
 train_cfg = dict(max_iters=iterations, val_interval=iterations)
 warm_up, poly = _base_.param_scheduler
 param_scheduler = [dict(warm_up, end=41), dict(poly, end=iterations + 1)]
-optim_wrapper = dict(optimizer=dict(lr=1e-3))
+optim_wrapper = dict(optimizer=dict(lr=3e-3))
 
 default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=iterations, max_keep_ckpts=1, save_best=None))
 del iterations, warm_up, poly
