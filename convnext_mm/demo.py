@@ -243,11 +243,11 @@ def format_table(results, with_bars):
     """
     rows = [('model', 'metric', 'value', *(['bar'] if with_bars else []), 'training', 'test')]
     for model, figures, train_time, test_time in results:
-        times = clock(train_time), clock(test_time)
+        title, times = model.title, (clock(train_time), clock(test_time))
         for label, value in figures.items():
             bar = [f'{model.metrics[label].bar:.2f}'] if with_bars else []
-            rows.append((model.title, label, f'{value:.3f}', *bar, *times))
-            times = '', ''
+            rows.append((title, label, f'{value:.3f}', *bar, *times))
+            title, times = '', ('', '')
     widths = [max(map(len, column)) for column in zip(*rows)]
     return '\n'.join('  '.join(cell.ljust(width) if i < 2 else cell.rjust(width)
                                for i, (cell, width) in enumerate(zip(row, widths))).rstrip() for row in rows)

@@ -46,7 +46,7 @@ model = dict(
     test_cfg=dict(rpn=dict(nms_pre=200, max_per_img=200)))
 del roi_head, channels
 
-train_dataloader = loader(_base_.train_dataloader)
+train_dataloader = loader(_base_.train_dataloader, batch_size=4)
 val_dataloader = loader(_base_.val_dataloader)
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file='data/shapes/coco/annotations/instances_val2017.json')
@@ -58,6 +58,6 @@ warm_up, steps = _base_.param_scheduler
 param_scheduler = [dict(warm_up, end=51), dict(steps, milestones=[epoch // 2 for epoch in steps.milestones])]
 del warm_up, steps
 # A backbone from random weights has everything to learn: a higher rate, and less of it taken off towards the stem.
-optim_wrapper = dict(optimizer=dict(lr=3e-3), paramwise_cfg=dict(decay_rate=0.9))
+optim_wrapper = dict(optimizer=dict(lr=1e-3), paramwise_cfg=dict(decay_rate=0.9))
 
 default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=9, max_keep_ckpts=1, save_best=None))
