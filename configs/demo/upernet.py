@@ -42,11 +42,11 @@ val_dataloader = loader(_base_.val_dataloader)
 test_dataloader = val_dataloader
 tta_pipeline = shrink(_base_.tta_pipeline)
 
-iterations = _base_.train_cfg.max_iters // 250
+iterations = _base_.train_cfg.max_iters // 400
 train_cfg = dict(max_iters=iterations, val_interval=iterations)
 warm_up, poly = _base_.param_scheduler
 param_scheduler = [dict(warm_up, end=41), dict(poly, end=iterations + 1)]
-optim_wrapper = dict(optimizer=dict(lr=2e-3))
+optim_wrapper = dict(optimizer=dict(lr=3e-3))
 
 default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=iterations, max_keep_ckpts=1, save_best=None))
 del iterations, warm_up, poly
