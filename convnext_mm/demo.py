@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from . import drawing, shapes
+from . import drawing, shapes, tables
 
 #: Of a run on two cores of a machine that does nothing else, without a GPU.
 MINUTES = 8
@@ -241,16 +241,15 @@ def format_table(results, with_bars):
         results (list): (Model, figures, train seconds, test seconds).
         with_bars (bool): Add the column of the bars.
     """
-    rows = [('model', 'metric', 'value', *(['bar'] if with_bars else []), 'training', 'test')]
+    header = ('model', 'metric', 'value', *(['bar'] if with_bars else []), 'training', 'test')
+    rows = []
     for model, figures, train_time, test_time in results:
         title, times = model.title, (clock(train_time), clock(test_time))
         for label, value in figures.items():
             bar = [f'{model.metrics[label].bar:.2f}'] if with_bars else []
             rows.append((title, label, f'{value:.3f}', *bar, *times))
             title, times = '', ('', '')
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    return '\n'.join('  '.join(cell.ljust(width) if i < 2 else cell.rjust(width)
-                               for i, (cell, width) in enumerate(zip(row, widths))).rstrip() for row in rows)
+    return tables.format_table(header, rows, left=2)
 
 
 def run(root, folder, quick=False):
