@@ -17,7 +17,7 @@ from PIL import Image
 from . import drawing, shapes, tables
 
 #: Of a run on two cores of a machine that does nothing else, without a GPU.
-MINUTES = 8
+MINUTES = 9
 PICTURES = 12
 MIN_SCORE = .5
 #: Seconds between two lines of progress where the output is not a terminal.

@@ -266,6 +266,20 @@ def test_segmentation_pictures_show_truth_and_prediction(tmp_path, monkeypatch):
     assert difference == pytest.approx(drawing.FILL * (blue - red), abs=2)
 
 
+def test_the_whole_job(tmp_path, capsys):
+    assert demo.run(ROOT, tmp_path, quick=True) == 0
+    shown = capsys.readouterr().out
+    for text in ('about a minute', 'draw 8 images', 'epoch 1, 1/2, loss ', 'train UPerNet', 'box AP', 'mask AP', 'mIoU',
+                 'total time', 'work_dirs/demo/pictures'):
+        assert text in shown, text
+    pictures = tmp_path / 'work_dirs' / 'demo' / 'pictures'
+    names = {'detection': {f'{1_000_001 + i:012d}' for i in range(4)},
+             'segmentation': {f'shapes_val_{1 + i:08d}' for i in range(4)}}
+    assert {path.name for path in pictures.iterdir()} == {*names, *(f'{kind}.png' for kind in names)}
+    for kind, stems in names.items():
+        assert {path.stem for path in (pictures / kind).iterdir()} == stems, kind
+
+
 @pytest.mark.parametrize('arguments', [['--fast'], ['now']])
 def test_wrong_arguments(arguments, capsys):
     import runpy

@@ -70,7 +70,11 @@ def build_cache(python):
     probe = ('import sys, torch; from torch.utils.cpp_extension import CUDA_HOME; print("cp%d%d-torch%s-%s" % ('
              '*sys.version_info[:2], torch.__version__, '
              '"cuda" if CUDA_HOME and torch.cuda.is_available() else "cpu"))')
-    tag = subprocess.check_output([str(python), '-c', probe], text=True).split()[-1]
+    # torch's warnings about CUDA are no news here.
+    asked = subprocess.run([str(python), '-c', probe], capture_output=True, text=True)
+    if asked.returncode:
+        raise SetupError(f'the torch that was installed cannot be imported: {asked.stderr.strip().splitlines()[-1]}')
+    tag = asked.stdout.split()[-1]
     folder = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'convnext_mm' / 'build' / tag
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / 'lock', 'w') as lock:
