@@ -18,6 +18,7 @@ from convnext_mm.backbone import Arch
 from convnext_mm.checkpoint import adapt_stem, fit_model, load_checkpoint, load_pretrained
 from convnext_mm.checkpoint_formats import convert
 from convnext_mm.checkpoint_reader import CheckpointError
+from convnext_mm.errors import ArgumentTypeError
 
 ARCH = Arch((1, 1, 2, 1), (4, 8, 12, 16))
 SMALL = ARCH._asdict()
@@ -91,6 +92,19 @@ def test_init_cfg_forms(init_cfg, tmp_path):
     model.norm0.weight.data.fill_(9.)
     model.init_weights()
     assert model.norm0.weight[0] == 9.
+
+
+@pytest.mark.parametrize(('init_cfg', 'words'), [
+    ('convnext_tiny_in1k', "init_cfg must be None, a dict .*checkpoint='convnext_tiny_in1k'.*, got 'convnext_tiny_in1k'"),
+    (dict(checkpoint='a.pth'), "a dict with a type, .*, got {'checkpoint': 'a.pth'}"),
+    ([dict(type='Pretrained', checkpoint='a.pth'), 'b.pth'], 'a list of such dicts, got .*b.pth'),
+    (dict(type='Pretrained'), 'of type Pretrained must have a checkpoint, a path, an address or a short name'),
+    (dict(type=PretrainedInit, checkpoint=None), "must have a checkpoint, .* got .*'checkpoint': None"),
+    (dict(type='Pretrained', checkpoint='a.pth', prefix=3), r"init_cfg\['prefix'\] must be text, .* got 3"),
+])
+def test_wrong_init_cfgs(init_cfg, words):
+    with pytest.raises(ArgumentTypeError, match=words):
+        backbone(init_cfg=init_cfg)
 
 
 @pytest.mark.parametrize('prefix', ['backbone', 'backbone.'])
