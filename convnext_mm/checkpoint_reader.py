@@ -26,8 +26,8 @@ class CheckpointError(UserError, RuntimeError):
     """A checkpoint that cannot be read, or that does not fit what it should be loaded into."""
 
 
-class _Refused(CheckpointError):
-    """A pickle asks for more than ``ALLOWED``."""
+class Refused(CheckpointError):
+    """A pickle, whole or not, asks for more than ``ALLOWED``."""
 
 
 @contextlib.contextmanager
@@ -160,10 +160,10 @@ def _read_pickle(read_format, path):
         pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         try:
             return read_format(file, pages)
-        except _Refused as error:
+        except Refused as error:
             if _trust_pickles:
                 return _load_trusted(path)
-            raise CheckpointError(f'{path!r} {error}') from error
+            raise Refused(f'{path!r} {error}') from error
         except CheckpointError as error:
             raise CheckpointError(f'{path!r} {error}') from error
         except Exception as error:
@@ -320,7 +320,7 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module, name):
         full_name = f'{"builtins" if module == "__builtin__" else module}.{name}'
         if full_name not in ALLOWED:
-            raise _Refused(_WANTS.format(full_name))
+            raise Refused(_WANTS.format(full_name))
         return ALLOWED[full_name]
 
     def persistent_load(self, pid):
@@ -357,7 +357,7 @@ def _finish_dtype(record, finish, storage):
     import numpy as np
     dtype = np.dtype(record.arguments[0])
     if dtype.hasobject:
-        raise _Refused(_WANTS.format('a numpy array of objects'))
+        raise Refused(_WANTS.format('a numpy array of objects'))
     # The state's second entry is the byte order.
     return dtype.newbyteorder(record.state[1]) if record.state else dtype
 
