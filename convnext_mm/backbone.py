@@ -11,7 +11,7 @@ import torch.nn as nn
 import torch.utils.checkpoint
 from mmengine.model import BaseModule, PretrainedInit
 
-from . import checkpoint
+from . import checkpoint, checkpoint_loader
 from .errors import ArgumentTypeError, ArgumentValueError
 from .layers import ConvNeXtBlock, LayerNorm2d
 from .registry import MODELS
@@ -200,7 +200,8 @@ class ConvNeXt(BaseModule):
             self.add_module(f'norm{i}', LayerNorm2d(self.channels[i]))
         self._init_parameters()
         self._freeze()
-        checkpoint.register_loader()
+        checkpoint_loader.register_loader()
+        checkpoint_loader.verify_models()
 
     @property
     def stride(self):

@@ -3,7 +3,7 @@ import os
 from collections import Counter
 
 from .checkpoint import arch_name, describe_arch
-from .checkpoint_formats import compose, parse, shorten, unwrap
+from .checkpoint_formats import compose, describe_method, parse, shorten, unwrap
 from .checkpoint_reader import CheckpointError, kind_of, naming_file, read, write
 from .download import locate
 from .published import published
@@ -79,15 +79,7 @@ def describe_file(source):
 
 
 def _method(parsed):
-    """The kind of model, in the words of ``published.json`` where it is one of the paper's."""
-    if any(name.startswith('roi_head.mask_head.') for name in parsed.others):
-        cascade = any(name.startswith('roi_head.bbox_head.0.') for name in parsed.others)
-        return 'Cascade Mask R-CNN' if cascade else 'Mask R-CNN'
-    if any(name.startswith('decode_head.psp_modules.') for name in parsed.others):
-        return 'UPerNet'
-    if parsed.others:
-        return f'backbone beside {", ".join(sorted({name.split(".")[0] for name in parsed.others}))}'
-    return 'classifier' if 'head.weight' in parsed.classifier else 'backbone'
+    return 'classifier' if 'head.weight' in parsed.classifier else describe_method(parsed.others)
 
 
 def _classes(parsed):

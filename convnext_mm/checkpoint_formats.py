@@ -172,7 +172,7 @@ def parse(state_dict, prefix=None):
         CheckpointError: It holds no ConvNeXt, several, or nothing under the prefix.
     """
     state_dict = with_mm_heads(state_dict)
-    prefix = f'{prefix.rstrip(".")}.' if prefix else ''
+    prefix = _WRAPPER_PREFIX.sub('', f'{prefix.rstrip(".")}.') if prefix else ''
     found = find(state_dict, prefix)
     if not found:
         raise CheckpointError(_no_convnext(state_dict, prefix))
@@ -243,6 +243,17 @@ def compose(parsed, format):
 def convert(state_dict, format):
     """A state dict in any of the namings, in another one; see ``parse`` and ``compose``."""
     return compose(parse(state_dict), format)
+
+
+def describe_method(names):
+    """The kind of a whole model by its names, in the words of ``published.json`` where it is one of the paper's."""
+    if any(name.startswith('roi_head.mask_head.') for name in names):
+        cascade = any(name.startswith('roi_head.bbox_head.0.') for name in names)
+        return 'Cascade Mask R-CNN' if cascade else 'Mask R-CNN'
+    if any(name.startswith('decode_head.psp_modules.') for name in names):
+        return 'UPerNet'
+    modules = sorted({name.split('.')[0] for name in names if not name.startswith(BACKBONE)})
+    return f'backbone beside {", ".join(modules)}' if modules else 'backbone'
 
 
 def shorten(names, limit=10):

@@ -10,7 +10,7 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import Runner
 
-from .checkpoint import register_loader
+from .checkpoint_loader import register_loader
 from .checkpoint_reader import trust_pickles
 from .download import resolve
 from .errors import UserError

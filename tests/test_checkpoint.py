@@ -1,13 +1,14 @@
 """Loading: what fits is loaded from any naming, what may differ is named, anything else raises with its cause."""
 import copy
 import logging
+import pickle
 import subprocess
 import sys
 
 import pytest
 import torch
 import torch.nn as nn
-from conftest import randomise
+from conftest import ROOT, randomise
 from mmengine.model import BaseModel, PretrainedInit
 from mmengine.runner import load_checkpoint as mmengine_load_checkpoint
 from mmengine.runner.checkpoint import load_state_dict as mmengine_load_state_dict
@@ -15,8 +16,9 @@ from test_checkpoint_parity import Official
 
 from convnext_mm import ARCHS, ConvNeXt, checkpoint
 from convnext_mm.backbone import Arch
-from convnext_mm.checkpoint import adapt_stem, fit_model, load_checkpoint, load_pretrained
+from convnext_mm.checkpoint import adapt_stem, fit_model, load_pretrained
 from convnext_mm.checkpoint_formats import convert
+from convnext_mm.checkpoint_loader import load_checkpoint, load_from_convnext_mm
 from convnext_mm.checkpoint_reader import CheckpointError
 from convnext_mm.errors import ArgumentTypeError
 
@@ -114,6 +116,9 @@ def test_prefix_is_honoured(prefix, tmp_path):
     path = save(state_dict, tmp_path / 'file.pth')
     model = backbone(init_cfg=dict(type='Pretrained', checkpoint=path, prefix=prefix))
     model.init_weights()
+    assert torch.equal(model.norm0.weight, pyramid(1)['norm0.weight'])
+    wrapped = save({f'module.{name}': tensor for name, tensor in state_dict.items()}, tmp_path / 'wrapped.pth')
+    load_pretrained(model, wrapped, f'module.{prefix}')
     assert torch.equal(model.norm0.weight, pyramid(1)['norm0.weight'])
     with pytest.raises(CheckpointError, match=r"several ConvNeXts, under 'backbone.', 'teacher.': name one by prefix="):
         load_pretrained(model, path)
@@ -313,18 +318,57 @@ def test_backbones_of_whole_models_are_strict(change, words, loader, tmp_path):
         LOADERS[loader](detector(2), path)
 
 
+@pytest.mark.parametrize('loader', ['mmengine', 'ours'])
 @pytest.mark.parametrize('training', [False, True])
 @pytest.mark.parametrize(('change', 'words'), [
     (without('neck.weight'), '1 missing: neck.weight'),
     (lambda s: s.update({'neck.x': torch.ones(1)}), '1 unexpected: neck.x'),
     (lambda s: s.update({'neck.bias': torch.ones(3)}), r'neck.bias is \(3,\), wanted \(4,\)'),
     (lambda s: s.update({'roi_head.bbox_head.fc_cls.weight': torch.ones(6, 5)}), r'fc_cls.weight is \(6, 5\)'),
+    (lambda s: [s.pop(name) for name in list(s) if name.startswith('roi_head.')],
+     'the checkpoint holds a backbone beside neck, the config builds a backbone beside neck, roi_head; 8 missing'),
 ])
-def test_whole_models_are_strict(change, words, training):
+def test_whole_models_are_strict(change, words, training, loader, tmp_path):
     state_dict = detector(1).state_dict()
     change(state_dict)
-    with pytest.raises(CheckpointError, match=words):
-        fit_model(detector(2), state_dict, training)
+    path = save(state_dict, tmp_path / 'file.pth', 'state_dict')
+    model = detector(2)
+    if training:
+        model.init_weights()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(CheckpointError, match=f'{path}: .*{words}'):
+        load_checkpoint(model, path, training) if loader == 'ours' else LOADERS[loader](model, path)
+    assert_equal(model, before)
+
+
+def test_a_copy_of_a_model_verifies_too(tmp_path):
+    state_dict = detector(1).state_dict()
+    del state_dict['neck.bias']
+    path = save(state_dict, tmp_path / 'file.pth')
+    for model in (copy.deepcopy(detector(2)), pickle.loads(pickle.dumps(detector(2)))):
+        with pytest.raises(CheckpointError, match='1 missing: neck.bias'):
+            LOADERS['mmengine'](model, path)
+
+
+def test_one_reading_for_several_models(tmp_path, log):
+    source = detector(1)
+    content = load_from_convnext_mm(save(convert(source.state_dict(), 'mmpretrain'), tmp_path / 'file.pth'))
+    for _ in range(2):
+        model = detector(2)
+        mmengine_load_state_dict(model, content['state_dict'])
+        assert_equal(model, source.state_dict())
+    assert len([line for line in log() if line.startswith('Loaded')]) == 2
+    with pytest.raises(CheckpointError, match='asks for'):
+        mmengine_load_state_dict(Detector(arch=dict(depths=(1, 1, 1, 1), channels=(4, 8, 12, 16))), content['state_dict'])
+
+
+def test_what_is_no_file_is_as_strict_as_torch_is_told():
+    state_dict = detector(1).state_dict()
+    del state_dict['neck.bias']
+    model = detector(2)
+    with pytest.raises(RuntimeError, match='Missing key'):
+        model.load_state_dict(state_dict)
+    assert model.load_state_dict(state_dict, strict=False).missing_keys == ['neck.bias']
 
 
 def test_buffers_that_count_may_be_missing():
@@ -335,14 +379,17 @@ def test_buffers_that_count_may_be_missing():
     assert torch.equal(model.neck.weight, state_dict['neck.weight'])
 
 
-def test_other_numbers_of_classes(tmp_path, log):
+@pytest.mark.parametrize('loader', ['mmengine', 'ours'])
+def test_other_numbers_of_classes(loader, tmp_path, log):
     source, model = detector(1, classes=5), detector(2, classes=3)
     path = save(source.state_dict(), tmp_path / 'file.pth', 'state_dict')
     with pytest.raises(CheckpointError, match=f'{path}: the checkpoint has another number of classes than the config; '
                                               '4 of another shape: roi_head.bbox_head.fc_cls.weight'):
-        load_checkpoint(model, path)
+        LOADERS[loader](model, path)
+    # mmengine's training initialises a model before it loads, testing and inference do not.
+    model.init_weights()
     before = copy.deepcopy(model.state_dict())
-    load_checkpoint(model, path, training=True)
+    load_checkpoint(model, path, training=True) if loader == 'ours' else LOADERS[loader](model, path)
     classes = [f'roi_head.bbox_head.{layer}.{leaf}' for layer in ('fc_cls', 'fc_reg') for leaf in ('weight', 'bias')]
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, (before if name in classes else source.state_dict())[name]), name
@@ -385,17 +432,22 @@ def test_other_models_are_left_alone(tmp_path):
     assert fit_model(model, state_dict) is state_dict
     mmengine_load_state_dict(model, state_dict)
     content = {'anything': torch.ones(3), 'else': [1, 2]}
-    assert str(checkpoint.load_from_convnext_mm(save(content, tmp_path / 'file.pth'))) == str(content)
+    assert str(load_from_convnext_mm(save(content, tmp_path / 'file.pth'))) == str(content)
 
 
-def test_mmengine_reads_through_us_once_a_backbone_is_built(tmp_path):
+@pytest.mark.parametrize('action', [
+    f'convnext_mm.ConvNeXt({SMALL!r})',
+    # As an inferencer does, which reads its file before it builds anything.
+    f'mmengine.Config.fromfile({str(ROOT / "configs" / "_base_" / "default_runtime.py")!r})'])
+def test_mmengine_reads_through_us_once_a_backbone_is_built_or_a_config_is_read(action, tmp_path):
     path = save({'model': classifier()}, tmp_path / 'file.pth')
     program = f"""
+import mmengine
 import convnext_mm, convnext_mm.checkpoint, convnext_mm.registry
 from mmengine.runner import CheckpointLoader
 before = dict(CheckpointLoader._schemes)
 assert not any("convnext_mm" in loader.__module__ for loader in before.values())
-backbone = convnext_mm.ConvNeXt({SMALL!r})
+{action}
 after = CheckpointLoader._schemes
 assert {{k for k in after if after[k] is not before[k]}} == {{"", "http://", "https://"}}
 content = CheckpointLoader.load_checkpoint({path!r}, map_location="cpu")
@@ -407,19 +459,43 @@ assert content.keys() == {{"state_dict", "meta"}}, list(content)
 
 def test_what_stands_beside_the_state_dict_outlives_the_file(tmp_path):
     path = save({'state_dict': classifier(), 'optimizer': {'state': [torch.ones(1 << 16)]}}, tmp_path / 'file.pth')
-    content = checkpoint.load_from_convnext_mm(path)
+    content = load_from_convnext_mm(path)
     # Written over in place, as a training run may do with the file it resumed from.
     with open(path, 'r+b') as file:
         file.write(bytes((tmp_path / 'file.pth').stat().st_size))
     assert content['optimizer']['state'][0].sum() == 1 << 16
 
 
-def test_half_precision_files(tmp_path):
-    state_dict = {name: tensor.half() for name, tensor in pyramid().items()}
-    model = backbone()
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize('in_channels', [3, 1, 4])
+def test_files_of_another_precision(dtype, in_channels, tmp_path):
+    state_dict = {name: tensor.to(dtype) for name, tensor in pyramid().items()}
+    model = backbone(in_channels=in_channels)
     load_pretrained(model, save(state_dict, tmp_path / 'file.pth'))
-    assert model.norm0.weight.dtype == torch.float32
-    assert torch.equal(model.norm0.weight, state_dict['norm0.weight'].float())
+    stem = state_dict['downsample_layers.0.0.weight'].double()
+    state_dict['downsample_layers.0.0.weight'] = stem if in_channels == 3 else adapt_stem(stem, in_channels)
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, state_dict[name].float(), rtol=1e-6, atol=1e-8)
+
+
+def test_norms_that_a_file_lacks_are_the_identity_whatever_was_there(tmp_path):
+    model = randomise(backbone(), 5)
+    load_pretrained(model, save(classifier(), tmp_path / 'file.pth'))
+    assert torch.equal(model.norm2.weight, torch.ones(12))
+    assert torch.equal(model.norm2.bias, torch.zeros(12))
+
+
+@pytest.mark.parametrize(('name', 'depends'), [
+    ('roi_head.bbox_head.0.fc_cls.weight', True), ('roi_head.bbox_head.fc_reg.bias', True),
+    ('roi_head.mask_head.2.conv_logits.weight', True), ('decode_head.conv_seg.bias', True),
+    ('bbox_head.retina_cls.weight', True), ('bbox_head.rtm_cls.1.bias', True), ('bbox_head.cls_branches.0.bias', True),
+    ('bbox_head.multi_level_conv_cls.2.weight', True), ('panoptic_head.cls_embed.weight', True),
+    ('dn_query_generator.label_embedding.weight', True),
+    ('rpn_head.rpn_cls.weight', False), ('rpn_head.rpn_reg.weight', False), ('neck.lateral_convs.0.conv.weight', False),
+    ('roi_head.bbox_head.shared_fcs.0.weight', False), ('bbox_head.retina_reg.weight', False),
+])
+def test_layers_that_depend_on_the_classes(name, depends):
+    assert bool(checkpoint.CLASS_LAYERS.search(name)) == depends
 
 
 def test_published_sizes_are_known_by_name():
