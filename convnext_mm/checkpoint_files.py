@@ -48,10 +48,13 @@ def describe_file(source):
     with naming_file(source):
         state_dict, key = unwrap(content)
         parsed = parse(state_dict)
-    tensors = [*parsed.backbone.values(), *parsed.classifier.values(), *parsed.unknown.values(),
-               *parsed.others.values()]
+    tensors = [value for part in (parsed.backbone, parsed.classifier, parsed.unknown, parsed.others)
+               for value in part.values() if hasattr(value, 'dtype')]
     dtypes = Counter(str(tensor.dtype).removeprefix('torch.') for tensor in tensors)
     known = of_file(path)
+    if known and known.arch != arch_name(parsed):
+        # A file of the user's own under that name.
+        known = None
     method = _method(parsed)
     facts = {
         'file': f'{path} ({os.path.getsize(path) / 1e6:.1f} MB, {kind_of(path)}'
@@ -100,7 +103,12 @@ def _target(parsed, method):
                if row['method'] == method and row['arch'] == arch]
     if configs:
         return ', '.join(configs)
-    settings = [f'arch={arch or dict(depths=parsed.depths, channels=parsed.channels)!r}']
+    # The deepest stages may be missing; then any will do for them, as they are not built.
+    depths, channels = ([number or 1 for number in numbers] for numbers in (parsed.depths, parsed.channels))
+    settings = [f'arch={arch or dict(depths=tuple(depths), channels=tuple(channels))!r}']
+    if 0 in parsed.depths:
+        stages = parsed.depths.index(0)
+        settings.append(f'out_indices={tuple(i for i in range(stages) if f"norm{i}.weight" in parsed.backbone)}')
     in_channels = parsed.backbone['downsample_layers.0.0.weight'].shape[1]
     if in_channels != 3:
         settings.append(f'in_channels={in_channels}')

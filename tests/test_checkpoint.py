@@ -163,6 +163,8 @@ S, B = ({'arch': size} for size in ('small', 'base'))
 MISFITS = {
     'missing': (without('stages.2.0.pwconv1.weight'), {}, ['1 missing: stages.2.0.pwconv1.weight']),
     'unexpected': (lambda s: s.update({'stages.0.0.extra': torch.ones(1)}), {}, ['1 unexpected: stages.0.0.extra']),
+    'no tensor': (lambda s: s.update({'stages.0.0.gamma': 1.}), {},
+                  ['1 missing: stages.0.0.gamma; 1 unexpected: stages.0.0.gamma']),
     'misspelt': (renamed('norm1.bias', 'norn1.bias'), {}, ['1 unexpected: norn1.bias']),
     'shape': (lambda s: s.update({'norm1.bias': torch.ones(7)}), {},
               ['1 of another shape: norm1.bias is (7,), wanted (8,)']),
