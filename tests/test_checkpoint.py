@@ -150,6 +150,40 @@ def test_what_is_not_built_may_be_left_over(out_indices, tmp_path):
     assert all(torch.equal(tensor, state_dict[name]) for name, tensor in model.state_dict().items())
 
 
+@pytest.mark.parametrize(('name', 'may'), [
+    ('head.weight', True), ('head.pre_logits.fc.weight', True), ('norm.weight', True), ('norm_pre.weight', True),
+    ('norms.3.weight', True), ('mask_token', True), ('proj.weight', True), ('decoder.0.gamma', True),
+    ('pred.weight', True), ('header.weight', False), ('norm4.weight', False), ('normal.weight', False),
+    ('decode_head.conv_seg.weight', False), ('stages.4.0.gamma', False), ('downsample_layers.4.0.weight', False),
+])
+def test_what_may_be_left_over(name, may, tmp_path, log):
+    path = save({**pyramid(), name: torch.ones(1)}, tmp_path / 'file.pth')
+    if may:
+        load_pretrained(backbone(), path)
+        one_line(log(), f'1 tensors left out, of {name.split(".")[0]}')
+    else:
+        with pytest.raises(CheckpointError, match=f'1 unexpected: {name}'):
+            load_pretrained(backbone(), path)
+
+
+def test_what_stands_beside_a_backbone_is_named(tmp_path, log):
+    state_dict = detector(1).state_dict()
+    model = backbone()
+    load_pretrained(model, save(state_dict, tmp_path / 'file.pth'))
+    assert_equal(model, {name[9:]: tensor for name, tensor in state_dict.items() if name.startswith('backbone.')})
+    one_line(log(), '11 tensors left out, of neck, roi_head')
+
+
+def test_what_is_sharded_is_left_to_its_wrapper():
+    model = detector(1)
+    # FSDP's name for all parameters of a module in one.
+    model.backbone.register_parameter('_flat_param', nn.Parameter(torch.ones(1)))
+    state_dict = {'backbone._flat_param': torch.zeros(1)}
+    assert fit_model(model, state_dict) is state_dict
+    model.load_state_dict(state_dict, strict=False)
+    assert model.backbone._flat_param == 0
+
+
 def without(*names):
     return lambda state_dict: [state_dict.pop(name) for name in names]
 
