@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn as nn
 from conftest import ROOT, randomise
-from mmengine.model import BaseModel, PretrainedInit
+from mmengine.model import BaseModel, BaseTTAModel, PretrainedInit
 from mmengine.runner import load_checkpoint as mmengine_load_checkpoint
 from mmengine.runner.checkpoint import load_state_dict as mmengine_load_state_dict
 from test_checkpoint_parity import Official
@@ -75,6 +75,23 @@ def test_init_cfg_takes_any_wrapper(key, wrapper, tmp_path, log):
             assert torch.equal(tensor, torch.full_like(tensor, float(name.endswith('weight')))), 'identity norms'
     one_line(log(), path, 'official naming', f'{len(state_dict) - 4} of {len(model.state_dict())} tensors',
              'norm0, norm1, norm2, norm3 start at identity', '4 tensors left out, of head, norm')
+
+
+@pytest.mark.parametrize('keys', [('model_ema', 'model'), ('state_dict_ema', 'state_dict'), ('teacher', 'model_ema')])
+def test_trained_weights_come_before_their_average(keys, tmp_path):
+    average, trained = pyramid(1), pyramid(2)
+    torch.save(dict(zip(keys, (average, trained))), tmp_path / 'file.pth')
+    model = backbone()
+    load_pretrained(model, tmp_path / 'file.pth')
+    assert_equal(model, trained)
+
+
+def test_a_state_dict_may_lie_deeper(tmp_path):
+    state_dict = pyramid(1)
+    torch.save({'model': {'state_dict': state_dict, 'config': {'a': 1}}}, tmp_path / 'file.pth')
+    model = backbone()
+    load_pretrained(model, tmp_path / 'file.pth')
+    assert_equal(model, state_dict)
 
 
 @pytest.mark.parametrize('init_cfg', [
@@ -323,9 +340,10 @@ def test_whole_models(format, loader, tmp_path, log):
     one_line(log(), f'{format} naming', *([] if loader == 'torch' else [path]))
 
 
-def test_model_wrappers(tmp_path):
+@pytest.mark.parametrize('wrapper', ['module.', '_orig_mod.', 'module._orig_mod.'])
+def test_model_wrappers(wrapper, tmp_path):
     source = detector(1)
-    path = save({f'module.{name}': tensor for name, tensor in source.state_dict().items()}, tmp_path / 'file.pth')
+    path = save({wrapper + name: tensor for name, tensor in source.state_dict().items()}, tmp_path / 'file.pth')
     for loader in ('mmengine', 'ours'):
         model = detector(2)
         LOADERS[loader](model, path)
@@ -334,6 +352,41 @@ def test_model_wrappers(tmp_path):
     averaged = ExponentialMovingAverage(detector(2))
     averaged.load_state_dict(ExponentialMovingAverage(source).state_dict())
     assert_equal(averaged.module, source.state_dict())
+    for loader in ('mmengine', 'ours'):
+        augmented = Augmented(detector(2))
+        LOADERS[loader](augmented, path)
+        assert_equal(augmented.module, source.state_dict())
+
+
+class Augmented(BaseTTAModel):
+    """Test-time augmentation: a wrapper whose checkpoints are those of its module."""
+
+    def merge_preds(self, data_samples_list):
+        pass
+
+
+@pytest.mark.parametrize('loader', ['mmengine', 'ours'])
+def test_a_model_of_two_backbones_is_loaded_once(loader, tmp_path, log):
+    def build(seed):
+        model = nn.Module()
+        model.query, model.key = randomise(backbone(), seed), randomise(backbone(), seed + 1)
+        return model
+
+    source, model = build(1), build(5)
+    LOADERS[loader](model, save(source.state_dict(), tmp_path / 'file.pth'))
+    assert_equal(model, source.state_dict())
+    assert len([line for line in log() if line.startswith('Loaded')]) == 1
+
+
+def test_a_backbone_within_a_backbone(tmp_path):
+    def build(seed):
+        model = nn.Module()
+        model.backbone = nn.Sequential(randomise(backbone(), seed), nn.Conv2d(1, 1, 1))
+        return model
+
+    source, model = build(1), build(5)
+    LOADERS['mmengine'](model, save(source.state_dict(), tmp_path / 'file.pth'))
+    assert_equal(model, source.state_dict())
 
 
 @pytest.mark.parametrize('loader', LOADERS)
@@ -491,6 +544,14 @@ assert content.keys() == {{"state_dict", "meta"}}, list(content)
 """
     result = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+def test_map_location(tmp_path):
+    path = save({'state_dict': classifier(), 'optimizer': {'state': [torch.ones(2)]}}, tmp_path / 'file.pth')
+    for device in ('cpu', 'meta'):
+        content = load_from_convnext_mm(path, map_location=device)
+        assert {tensor.device.type for tensor in (*content['state_dict'].values(), *content['optimizer']['state'])} == \
+            {device}
 
 
 def test_what_stands_beside_the_state_dict_outlives_the_file(tmp_path):
