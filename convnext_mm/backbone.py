@@ -1,6 +1,7 @@
 """The ConvNeXt backbone: four stages of features, each with its own LayerNorm, for FPN, UPerNet and their like."""
 import math
 import operator
+import os
 from collections.abc import Mapping, Set
 from numbers import Real
 from typing import NamedTuple
@@ -10,7 +11,7 @@ import torch.nn as nn
 import torch.utils.checkpoint
 from mmengine.model import BaseModule, PretrainedInit
 
-from . import checkpoint
+from . import checkpoint, checkpoint_loader
 from .errors import ArgumentTypeError, ArgumentValueError
 from .layers import ConvNeXtBlock, LayerNorm2d
 from .registry import MODELS
@@ -111,6 +112,25 @@ def parse_out_indices(out_indices):
     return tuple(sorted(indices))
 
 
+def parse_init_cfg(init_cfg):
+    """Entries of mmengine's ``init_cfg``, None, a dict or a list of dicts: those of ``Pretrained``, and the others."""
+    example = "dict(type='Pretrained', checkpoint='convnext_tiny_in1k')"
+    entries = [init_cfg] if isinstance(init_cfg, Mapping) else init_cfg or []
+    if not isinstance(entries, (list, tuple)) or not all(isinstance(entry, Mapping) and 'type' in entry
+                                                         for entry in entries):
+        raise ArgumentTypeError(f'init_cfg must be None, a dict with a type, such as {example}, or a list of such '
+                                f'dicts, got {init_cfg!r}')
+    pretrained = [entry for entry in entries if entry['type'] in ('Pretrained', PretrainedInit)]
+    for entry in pretrained:
+        if not isinstance(entry.get('checkpoint'), (str, os.PathLike)):
+            raise ArgumentTypeError('init_cfg of type Pretrained must have a checkpoint, a path, an address or a '
+                                    f'short name, as {example} has, got {dict(entry)!r}')
+        if not isinstance(entry.get('prefix') or '', str):
+            raise ArgumentTypeError("init_cfg['prefix'] must be text, such as 'backbone.', or None, got "
+                                    f'{entry["prefix"]!r}')
+    return pretrained, [entry for entry in entries if entry not in pretrained]
+
+
 @MODELS.register_module()
 class ConvNeXt(BaseModule):
     """ConvNeXt as a dense-prediction backbone.
@@ -151,6 +171,7 @@ class ConvNeXt(BaseModule):
     def __init__(self, arch='tiny', in_channels=3, out_indices=(0, 1, 2, 3), drop_path_rate=0.,
                  layer_scale_init_value=1e-6, use_grn=False, frozen_stages=-1, with_cp=False, init_cfg=None):
         super().__init__(init_cfg=init_cfg)
+        parse_init_cfg(init_cfg)
         self.depths, self.channels = parse_arch(arch)
         self.in_channels = _integer('in_channels', in_channels, 1)
         self.out_indices = parse_out_indices(out_indices)
@@ -179,7 +200,8 @@ class ConvNeXt(BaseModule):
             self.add_module(f'norm{i}', LayerNorm2d(self.channels[i]))
         self._init_parameters()
         self._freeze()
-        checkpoint.register_loader()
+        checkpoint_loader.register_loader()
+        checkpoint_loader.verify_models()
 
     @property
     def stride(self):
@@ -198,12 +220,11 @@ class ConvNeXt(BaseModule):
         Raises:
             CheckpointError: The checkpoint cannot be had, or does not fit; the message says what and why.
         """
-        init_cfgs = [self.init_cfg] if isinstance(self.init_cfg, Mapping) else list(self.init_cfg or [])
-        pretrained = [cfg for cfg in init_cfgs if cfg['type'] in ('Pretrained', PretrainedInit)]
+        pretrained, others = parse_init_cfg(self.init_cfg)
         if self.is_init or not pretrained:
             super().init_weights()
             return
-        kept, self.init_cfg = self.init_cfg, [cfg for cfg in init_cfgs if cfg not in pretrained]
+        kept, self.init_cfg = self.init_cfg, others
         super().init_weights()
         self.init_cfg = kept
         for cfg in pretrained:

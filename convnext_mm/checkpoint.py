@@ -4,20 +4,17 @@ Ways in, all of which end in ``fit_backbone``:
 - ``load_pretrained``: a backbone's ``init_cfg=dict(type='Pretrained', ...)``.
 - ``adapt_state_dict``: whatever loads a state dict into a module that contains the backbone, mmengine's and torch's own
   functions alike; the backbone calls it from ``_load_from_state_dict``.
-- ``fit_model``: a whole model, heads included; ``load_checkpoint`` and the runner's hook call it.
+- ``fit_model``: a whole model, heads included; the runner's hook and ``checkpoint_loader`` call it.
 """
 import logging
-import os
 import re
 from collections import OrderedDict
 
 import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.runner import CheckpointLoader
-from mmengine.utils import apply_to
 
-from .checkpoint_formats import find, parse, shorten, unwrap, with_mm_heads
+from .checkpoint_formats import describe_method, find, parse, shorten, unwrap, with_mm_heads
 from .checkpoint_reader import CheckpointError, naming_file, read
 from .download import locate
 
@@ -30,10 +27,11 @@ _NUMBERED = re.compile(r'(?:norm|stages\.|downsample_layers\.)[0-3]\.')
 #: All that a file may lack: the output norms, which start at identity. Only where the backbone alone is loaded.
 MAY_BE_MISSING = re.compile(r'norm[0-3]\.(?:weight|bias)$')
 #: Layers of heads whose first dimension depends on the number of classes: training may start them anew.
-CLASS_LAYERS = re.compile(r'\.(?:fc_cls|fc_reg|conv_logits|conv_seg|conv_cls|cls_branches|cls_embed|class_embed|'
-                          r'(?:retina|atss|gfl|fcos|rtm)_cls)\.')
-#: Entry of a state dict's metadata by which ``fit_model`` tells the backbone that all is verified.
-_VERIFIED = 'convnext_mm_verified'
+CLASS_LAYERS = re.compile(r'\.(?:fc_cls|fc_reg|fc_seg|conv_logits|conv_seg|conv_cls|multi_level_conv_cls|cls_score|'
+                          r'cls_branches|cls_embed|class_embed|label_embedding|'
+                          r'(?:retina|atss|gfl|fcos|rtm|tood|vfnet)_cls)\.')
+#: Entry of a state dict's metadata by which ``fit_model`` tells, once, the model and the backbone that all is verified.
+VERIFIED = 'convnext_mm_verified'
 
 
 def load_pretrained(backbone, source, prefix=None):
@@ -55,29 +53,6 @@ def load_pretrained(backbone, source, prefix=None):
         for name, parameter in backbone.named_parameters():
             parameter.copy_(tensors[name])
     print_log(f'Loaded {source}: {summary}', logger='current')
-
-
-def load_checkpoint(model, source, training=False):
-    """Load a checkpoint into a model, strictly.
-
-    Args:
-        model (nn.Module): A detector or segmentor with a ``convnext_mm.ConvNeXt``, or the backbone itself.
-        source (str): A path, an address or a short name.
-        training (bool): Head tensors that depend on the number of classes may have another shape; they keep their
-            initial values, and a warning names them. Defaults to False.
-
-    Returns:
-        dict: What the file holds besides: ``meta`` and the like.
-
-    Raises:
-        CheckpointError: As ``load_pretrained``.
-    """
-    content = load_from_convnext_mm(source)
-    with naming_file(source):
-        state_dict, _ = unwrap(content)
-    content['state_dict'] = fit_model(model, state_dict, training, source)
-    _without_wrapper(model).load_state_dict(content['state_dict'], strict=False)
-    return content
 
 
 def fit_backbone(backbone, parsed, prefix='', training=True):
@@ -112,7 +87,8 @@ def fit_backbone(backbone, parsed, prefix='', training=True):
     _raise_if_any([prefix + name for name in missing if name not in identity],
                   [prefix + name for name in unexpected], [(prefix + name, *shapes) for name, *shapes in misshapen],
                   _cause(backbone, parsed, own))
-    tensors = {name: tensors.get(name, parameter.detach()) for name, parameter in own.items()}
+    tensors = {name: tensors[name] if name in tensors else torch.full_like(parameter, name.endswith('weight'))
+               for name, parameter in own.items()}
     count = len(own) - len(identity)
     left_over += [*parsed.classifier, *unknown, *parsed.others]
     if identity:
@@ -130,6 +106,8 @@ def adapt_stem(weight, in_channels):
 
     Source: timm ``models/_manipulate.py``, ``adapt_input_conv``. Deviation: for fewer channels timm has the sum.
     """
+    # Half precision is too coarse to compute in.
+    weight = weight.to(torch.promote_types(weight.dtype, torch.float32))
     if in_channels < 3:
         return weight.mean(1, keepdim=True).repeat(1, in_channels, 1, 1)
     return weight.repeat(1, -(-in_channels // 3), 1, 1)[:, :in_channels] * (3 / in_channels)
@@ -149,7 +127,7 @@ def adapt_state_dict(backbone, state_dict, prefix, local_metadata):
     Raises:
         CheckpointError: As ``load_pretrained``.
     """
-    if local_metadata.get(_VERIFIED) or _is_sharded(backbone):
+    if local_metadata.pop(VERIFIED, False) or _is_sharded(backbone):
         return
     mine = {name[len(prefix):]: tensor for name, tensor in state_dict.items() if name.startswith(prefix)}
     file = local_metadata.get('file')
@@ -178,7 +156,7 @@ def fit_model(model, state_dict, training=False, file=None):
         CheckpointError: As ``load_pretrained``, for all of the model's tensors.
     """
     from .backbone import ConvNeXt
-    model = _without_wrapper(model)
+    model = without_wrapper(model)
     backbones = {name: module for name, module in model.named_modules() if isinstance(module, ConvNeXt)}
     if not backbones or _is_sharded(model):
         return state_dict
@@ -194,14 +172,14 @@ def fit_model(model, state_dict, training=False, file=None):
         renewed = [name for name, there, wanted in misshapen if training and CLASS_LAYERS.search(name)
                    and there[1:] == wanted[1:]]
         _raise_if_any(missing, unexpected, [entry for entry in misshapen if entry[0] not in renewed],
-                      None if training else _class_cause(misshapen))
+                      _whole_cause(fitted, own, [entry for entry in misshapen if entry[0] not in renewed]))
     if renewed:
         fitted.update((name, own[name]) for name in renewed)
         print_log(f'Of another number of classes, left as initialised: {", ".join(renewed)}', logger='current',
                   level=logging.WARNING)
     print_log(f'Loaded {file or "a state dict"}: {len(fitted) - len(renewed)} of {len(own)} tensors of '
               f'{type(model).__name__}; backbone: {"; ".join(summaries)}', logger='current')
-    metadata.update((name, {**metadata.get(name, {}), _VERIFIED: True}) for name in backbones)
+    metadata.update((name, {**metadata.get(name, {}), VERIFIED: True}) for name in ('', *backbones))
     fitted._metadata = metadata
     return fitted
 
@@ -222,60 +200,13 @@ def _fit_backbones(backbones, state_dict, training):
     return fitted, summaries
 
 
-def load_from_convnext_mm(filename, map_location=None):
-    """Read a checkpoint for mmengine: safely, in any format, its state dict under ``state_dict``.
-
-    Args:
-        filename (str): A path, an address or a short name.
-        map_location (str | torch.device, optional): Where tensors go. Defaults to the CPU.
-
-    Returns:
-        dict: ``state_dict``, and what else the file holds.
-
-    Raises:
-        CheckpointError: As ``convnext_mm.checkpoint_reader.read``.
-    """
-    content = read(locate(filename))
-    try:
-        state_dict, key = unwrap(content)
-    except CheckpointError:
-        # Not a model's: whoever asked for it knows what it is.
-        return content
-    if find(state_dict):
-        metadata = getattr(state_dict, '_metadata', None) or {}
-        state_dict = OrderedDict(with_mm_heads(state_dict))
-        # mmengine passes this on to the module of that name, and so the log can tell the file.
-        state_dict._metadata = {**metadata, **{name: {**metadata.get(name, {}), 'file': os.fspath(filename)}
-                                               for name in ('', 'backbone')}}
-        # mmseg's init_model looks into meta whether there is one or not.
-        content = {'meta': {}, **(content if key else {}), 'state_dict': state_dict}
-        if key != 'state_dict':
-            content.pop(key, None)
-    # An optimizer keeps the very tensors that it is given, longer than their file may last.
-    content = {name: value if name in ('state_dict', None) else apply_to(value, torch.is_tensor, torch.clone)
-               for name, value in content.items()}
-    if map_location in (None, 'cpu'):
-        return content
-    return apply_to(content, torch.is_tensor, lambda tensor: tensor.to(map_location))
-
-
-def register_loader():
-    """Let mmengine read paths and addresses by ``load_from_convnext_mm``, in this process.
-
-    By mmengine's own extension point, so its ``load_from``, ``resume`` and ``init_detector`` and the like read files
-    safely, short names included. A backbone calls this when it is built; importing the package changes nothing.
-    """
-    if CheckpointLoader._get_checkpoint_loader('') is not load_from_convnext_mm:
-        CheckpointLoader.register_scheme(('', 'http://', 'https://'), load_from_convnext_mm, force=True)
-
-
 def _read_state_dict(source):
     content = read(locate(source))
     with naming_file(source):
         return unwrap(content)
 
 
-def _without_wrapper(model):
+def without_wrapper(model):
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
     return model
@@ -329,7 +260,11 @@ def _cause(backbone, parsed, own):
     return None
 
 
-def _class_cause(misshapen):
+def _whole_cause(there, wanted, misshapen):
+    """Why the state dict of a whole model does not fit, in words; None if it cannot be told."""
+    methods = describe_method(there), describe_method(wanted)
+    if methods[0] != methods[1]:
+        return f'the checkpoint holds a {methods[0]}, the config builds a {methods[1]}'
     if misshapen and all(CLASS_LAYERS.search(name) for name, *_ in misshapen):
         return 'the checkpoint has another number of classes than the config'
     return None

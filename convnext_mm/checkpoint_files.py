@@ -3,7 +3,7 @@ import os
 from collections import Counter
 
 from .checkpoint import arch_name, describe_arch
-from .checkpoint_formats import compose, parse, shorten, unwrap
+from .checkpoint_formats import compose, describe_method, parse, shorten, unwrap
 from .checkpoint_reader import CheckpointError, kind_of, naming_file, read, write
 from .download import locate
 from .published import published
@@ -48,10 +48,13 @@ def describe_file(source):
     with naming_file(source):
         state_dict, key = unwrap(content)
         parsed = parse(state_dict)
-    tensors = [*parsed.backbone.values(), *parsed.classifier.values(), *parsed.unknown.values(),
-               *parsed.others.values()]
+    tensors = [value for part in (parsed.backbone, parsed.classifier, parsed.unknown, parsed.others)
+               for value in part.values() if hasattr(value, 'dtype')]
     dtypes = Counter(str(tensor.dtype).removeprefix('torch.') for tensor in tensors)
     known = of_file(path)
+    if known and known.arch != arch_name(parsed):
+        # A file of the user's own under that name.
+        known = None
     method = _method(parsed)
     facts = {
         'file': f'{path} ({os.path.getsize(path) / 1e6:.1f} MB, {kind_of(path)}'
@@ -79,15 +82,7 @@ def describe_file(source):
 
 
 def _method(parsed):
-    """The kind of model, in the words of ``published.json`` where it is one of the paper's."""
-    if any(name.startswith('roi_head.mask_head.') for name in parsed.others):
-        cascade = any(name.startswith('roi_head.bbox_head.0.') for name in parsed.others)
-        return 'Cascade Mask R-CNN' if cascade else 'Mask R-CNN'
-    if any(name.startswith('decode_head.psp_modules.') for name in parsed.others):
-        return 'UPerNet'
-    if parsed.others:
-        return f'backbone beside {", ".join(sorted({name.split(".")[0] for name in parsed.others}))}'
-    return 'classifier' if 'head.weight' in parsed.classifier else 'backbone'
+    return 'classifier' if 'head.weight' in parsed.classifier else describe_method(parsed.others)
 
 
 def _classes(parsed):
@@ -108,7 +103,12 @@ def _target(parsed, method):
                if row['method'] == method and row['arch'] == arch]
     if configs:
         return ', '.join(configs)
-    settings = [f'arch={arch or dict(depths=parsed.depths, channels=parsed.channels)!r}']
+    # The deepest stages may be missing; then any will do for them, as they are not built.
+    depths, channels = ([number or 1 for number in numbers] for numbers in (parsed.depths, parsed.channels))
+    settings = [f'arch={arch or dict(depths=tuple(depths), channels=tuple(channels))!r}']
+    if 0 in parsed.depths:
+        stages = parsed.depths.index(0)
+        settings.append(f'out_indices={tuple(i for i in range(stages) if f"norm{i}.weight" in parsed.backbone)}')
     in_channels = parsed.backbone['downsample_layers.0.0.weight'].shape[1]
     if in_channels != 3:
         settings.append(f'in_channels={in_channels}')

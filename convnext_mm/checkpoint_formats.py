@@ -96,7 +96,7 @@ class Parsed(NamedTuple):
     backbone: dict
     #: ``norm.*`` and ``head.*`` of a classification model.
     classifier: dict
-    #: Names below ``prefix`` that the naming does not know.
+    #: What the naming does not know below ``prefix``, be it tensors or not.
     unknown: dict
     #: Other modules, such as the neck and heads of a detector, by their whole names, in those of mmdet and mmseg.
     others: dict
@@ -171,8 +171,9 @@ def parse(state_dict, prefix=None):
     Raises:
         CheckpointError: It holds no ConvNeXt, several, or nothing under the prefix.
     """
-    state_dict = with_mm_heads(state_dict)
-    prefix = f'{prefix.rstrip(".")}.' if prefix else ''
+    entries = with_mm_heads(state_dict)
+    state_dict = {name: value for name, value in entries.items() if hasattr(value, 'shape')}
+    prefix = _WRAPPER_PREFIX.sub('', f'{prefix.rstrip(".")}.') if prefix else ''
     found = find(state_dict, prefix)
     if not found:
         raise CheckpointError(_no_convnext(state_dict, prefix))
@@ -198,6 +199,9 @@ def parse(state_dict, prefix=None):
             unknown[name] = tensor
         else:
             others[name] = tensor
+    for name, value in entries.items():
+        if name not in state_dict:
+            (unknown if name.startswith(root) else others)[name] = value
     return Parsed(format, root, backbone, classifier, unknown, others)
 
 
@@ -227,9 +231,10 @@ def compose(parsed, format):
     names = {official: root + library for official, library in _names(naming, parsed.depths)}
     names.update((official, library) for library, official in _classifier_names(naming, root).items())
     tensors = {**parsed.backbone, **parsed.classifier}
-    homeless = [*(name for name in tensors if name not in names), *parsed.unknown]
+    homeless = [*(name for name in tensors if name not in names), *parsed.unknown,
+                *(name for name, value in parsed.others.items() if not hasattr(value, 'shape'))]
     if homeless:
-        raise CheckpointError(f'holds {len(homeless)} tensors for which {format} has no place: {shorten(homeless)}')
+        raise CheckpointError(f'holds {len(homeless)} entries for which {format} has no place: {shorten(homeless)}')
     result = {names[name]: _reshape(name, tensor, naming) for name, tensor in tensors.items()}
     renamed = [(mm, library) for library, mm in _UPERNET] if format == 'transformers' else ()
     result.update((_rename(name, renamed), tensor) for name, tensor in parsed.others.items())
@@ -243,6 +248,17 @@ def compose(parsed, format):
 def convert(state_dict, format):
     """A state dict in any of the namings, in another one; see ``parse`` and ``compose``."""
     return compose(parse(state_dict), format)
+
+
+def describe_method(names):
+    """The kind of a whole model by its names, in the words of ``published.json`` where it is one of the paper's."""
+    if any(name.startswith('roi_head.mask_head.') for name in names):
+        cascade = any(name.startswith('roi_head.bbox_head.0.') for name in names)
+        return 'Cascade Mask R-CNN' if cascade else 'Mask R-CNN'
+    if any(name.startswith('decode_head.psp_modules.') for name in names):
+        return 'UPerNet'
+    modules = sorted({name.split('.')[0] for name in names if not name.startswith(BACKBONE)})
+    return f'backbone beside {", ".join(modules)}' if modules else 'backbone'
 
 
 def shorten(names, limit=10):

@@ -9,11 +9,15 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 
 from .checkpoint import fit_model
 from .checkpoint_formats import unwrap
+from .checkpoint_loader import register_loader
 from .checkpoint_reader import CheckpointError, naming_file
 from .registry import HOOKS
 
 #: Types that torch's ``weights_only`` mode loads.
 _PLAIN = (str, bytes, int, float, bool, type(None), set, torch.Tensor, torch.Size)
+
+# For configs that import this module: an inferencer reads its file before it builds anything.
+register_loader()
 
 
 @HOOKS.register_module()

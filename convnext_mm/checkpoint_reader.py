@@ -5,6 +5,7 @@ tensors, containers and mmengine's training state need, to stand-ins that hold d
 for more is refused with the name of what it wanted. It is used with every version of torch: torch's own
 ``weights_only`` mode has published holes below 2.6 (CVE-2025-32434) and below 2.10 (CVE-2026-24747).
 """
+import argparse
 import contextlib
 import functools
 import io
@@ -25,6 +26,10 @@ class CheckpointError(UserError, RuntimeError):
     """A checkpoint that cannot be read, or that does not fit what it should be loaded into."""
 
 
+class Refused(CheckpointError):
+    """A pickle, whole or not, asks for more than ``ALLOWED``."""
+
+
 @contextlib.contextmanager
 def naming_file(file):
     """Put the file's name before what is wrong with it."""
@@ -41,6 +46,7 @@ MISTAKES = (
     (b'<', 'an HTML or XML page, not weights: the address it came from answered with a web page'),
     (b'version https://git-lfs', 'a Git LFS pointer, not the weights themselves: fetch them with `git lfs pull`'),
     (b'\x1f\x8b', 'gzip-compressed: unpack it first'),
+    (b'{', 'JSON text, such as a message of a server, or the index of a checkpoint in several files: save that as one'),
     (b'\x80', "a pickle, but not one of torch.save's: convert it to .safetensors where it was made"),
 )
 _STORAGES = {
@@ -149,19 +155,30 @@ def _read_safetensors(path):
 
 
 def _read_pickle(read_format, path):
-    if _trust_pickles:
-        return torch.load(path, map_location='cpu', weights_only=False)
     with open(path, 'rb') as file:
         # Never closed by hand: the tensors share the mapping, and it ends with the last of them.
         pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         try:
             return read_format(file, pages)
+        except Refused as error:
+            if _trust_pickles:
+                return _load_trusted(path)
+            raise Refused(f'{path!r} {error}') from error
         except CheckpointError as error:
             raise CheckpointError(f'{path!r} {error}') from error
         except Exception as error:
             # Damage surfaces as nearly any exception of the unpickler or of torch.
             raise CheckpointError(f'{path!r} is truncated or damaged ({type(error).__name__}: {error}); fetch or '
                                   'write it again') from error
+
+
+def _load_trusted(path):
+    try:
+        return torch.load(path, map_location='cpu', weights_only=False, mmap=kind_of(path) == 'zip')
+    except Exception as error:
+        # What a pickle calls may raise anything; most often a module is not installed here.
+        raise CheckpointError(f'{path!r} asks for code that fails here ({type(error).__name__}: {error}); load it '
+                              'where it was made and save its tensors alone') from error
 
 
 def _read_zip(file, pages):
@@ -243,6 +260,15 @@ class _Record:
         self.state = state
 
 
+class _Namespace(_Record):
+    """Stand-in for an ``argparse.Namespace``, in which the official training code keeps its command line."""
+
+    __slots__ = ()
+
+    def __new__(cls):
+        return super().__new__(cls, 'namespace')
+
+
 def _named(function):
     """A callable that a pickle may get by name: unlike those of a function, its attributes cannot be set."""
     return function.__call__
@@ -267,6 +293,7 @@ ALLOWED = {
     # What mmengine keeps of a training run: milestones, histories of numbers, their statistics, numpy's numbers.
     'collections.Counter': _maker('counter'),
     'mmengine.logging.history_buffer.HistoryBuffer': _Record,
+    'argparse.Namespace': _Namespace,
     'builtins.getattr': _named(lambda owner, name: None),
     'builtins.set': set,
     'numpy.ndarray': 'ndarray',
@@ -279,6 +306,10 @@ ALLOWED = {
 }
 
 
+_WANTS = ('wants {}, which is no tensor and is not loaded, as it could run code: if you trust the file, say so with '
+          '--trust-checkpoint, or convert it to .safetensors where it was made')
+
+
 class _Unpickler(pickle.Unpickler):
     """Unpickles into containers, numbers, text and ``_Record``; every name outside ``ALLOWED`` is an error."""
 
@@ -289,9 +320,7 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module, name):
         full_name = f'{"builtins" if module == "__builtin__" else module}.{name}'
         if full_name not in ALLOWED:
-            raise CheckpointError(f'wants {full_name}, which is no tensor and is not loaded, as it could run code: '
-                                  'if you trust the file, say so with --trust-checkpoint, or convert it to '
-                                  '.safetensors where it was made')
+            raise Refused(_WANTS.format(full_name))
         return ALLOWED[full_name]
 
     def persistent_load(self, pid):
@@ -308,11 +337,11 @@ def _finish(node, storage):
         return _FINISHERS[node.kind](node, lambda child: _finish(child, storage), storage)
     if isinstance(node, dict):
         # By way of dict: an OrderedDict's own items could be shadowed by an attribute from the file.
-        finished = type(node)((key, _finish(value, storage)) for key, value in dict.items(node))
+        finished = type(node)((_finish(key, storage), _finish(value, storage)) for key, value in dict.items(node))
         if isinstance(getattr(node, '_metadata', None), dict):
             finished._metadata = _finish(node._metadata, storage)
         return finished
-    return type(node)(_finish(child, storage) for child in node) if type(node) in (list, tuple) else node
+    return type(node)(_finish(child, storage) for child in node) if type(node) in (list, tuple, set) else node
 
 
 def _finish_counter(record, finish, storage):
@@ -327,6 +356,8 @@ def _finish_tensor(record, finish, storage):
 def _finish_dtype(record, finish, storage):
     import numpy as np
     dtype = np.dtype(record.arguments[0])
+    if dtype.hasobject:
+        raise Refused(_WANTS.format('a numpy array of objects'))
     # The state's second entry is the byte order.
     return dtype.newbyteorder(record.state[1]) if record.state else dtype
 
@@ -334,7 +365,6 @@ def _finish_dtype(record, finish, storage):
 def _finish_array(record, finish, storage):
     import numpy as np
     _, shape, dtype, fortran, data = record.state
-    # numpy makes no objects out of bytes: an array of objects is an error here.
     return np.frombuffer(data, finish(dtype)).reshape(shape, order='F' if fortran else 'C').copy()
 
 
@@ -352,7 +382,11 @@ def _finish_history(record, finish, storage):
     return history
 
 
+def _finish_namespace(record, finish, storage):
+    return argparse.Namespace(**finish(record.state))
+
+
 _FINISHERS = {'tensor': _finish_tensor, 'dtype': _finish_dtype, 'array': _finish_array, 'scalar': _finish_scalar,
-              'counter': _finish_counter, 'history': _finish_history}
+              'counter': _finish_counter, 'history': _finish_history, 'namespace': _finish_namespace}
 _READERS = {'zip': functools.partial(_read_pickle, _read_zip), 'legacy': functools.partial(_read_pickle, _read_legacy),
             'safetensors': _read_safetensors}

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch.hub
 
-from .checkpoint_reader import CheckpointError, kind_of
+from .checkpoint_reader import CheckpointError, Refused, read
 from .weights import weights
 
 try:
@@ -27,6 +27,7 @@ except ImportError:  # Windows
     fcntl = None
 
 MIRROR = 'CONVNEXT_MM_MIRROR'
+_HTTP = ('http://', 'https://')
 _CHUNK = 1 << 20
 #: Checksums are published in file names, as torchvision and OpenMMLab do: the start of the SHA-256.
 _CHECKSUM = re.compile(r'-([0-9a-f]{8,64})\.(?:pth|pt|bin|safetensors)$')
@@ -36,19 +37,37 @@ def locate(source):
     """The path of a checkpoint, fetched into the cache first where need be.
 
     Args:
-        source (str | Path): A path, an http(s) address, or a short name of ``convnext_mm.weights``.
+        source (str | Path): See ``resolve``.
 
     Raises:
         CheckpointError: It is none of these, or cannot be fetched.
     """
+    path = resolve(source)
+    return fetch(path) if path.startswith(_HTTP) else path
+
+
+def resolve(source):
+    """The path or http(s) address that a checkpoint is meant by; nothing is fetched.
+
+    Args:
+        source (str | Path): A path, an http(s) or file address, or a short name of ``convnext_mm.weights``.
+
+    Raises:
+        CheckpointError: It is none of these.
+    """
+    if not isinstance(source, (str, os.PathLike)):
+        raise CheckpointError(f'checkpoint must be a path, an address or a short name such as convnext_tiny_in1k, got '
+                              f'{source!r}')
     source = os.fspath(source)
     path = os.path.expanduser(source)
+    if source.startswith('file://'):
+        path = urllib.request.url2pathname(urllib.parse.urlsplit(source).path)
     if os.path.exists(path):
         return path
     if source in weights():
-        return fetch(weights()[source].url)
-    if source.startswith(('http://', 'https://')):
-        return fetch(source)
+        return weights()[source].url
+    if source.startswith(_HTTP):
+        return source
     close = difflib.get_close_matches(source, weights(), n=3)
     hint = f'; did you mean {" or ".join(close)}?' if close else ''
     raise CheckpointError(f'checkpoint {source!r} is no file that exists, no http(s) address and no short name such as '
@@ -60,6 +79,19 @@ def cache_folder():
     return Path(torch.hub.get_dir(), 'checkpoints')
 
 
+def cache_path(url):
+    """Where a fetched file is kept: by its name alone if it is published or tells its checksum, as torch keeps it.
+
+    Any other name, such as ``model.safetensors``, may be that of many files, so a folder for the address keeps it.
+    """
+    name = Path(urllib.parse.urlsplit(url).path).name
+    if name in ('', '..'):
+        raise CheckpointError(f'address {url!r} names no file; expected one that ends in a file name')
+    if _CHECKSUM.search(name) or any(url == row.url for row in weights().values()):
+        return cache_folder() / name
+    return cache_folder() / hashlib.sha256(url.encode()).hexdigest()[:16] / name
+
+
 def fetch(url):
     """Fetch ``url`` into the cache unless it is there; return the path.
 
@@ -69,26 +101,29 @@ def fetch(url):
     Raises:
         CheckpointError: The file cannot be had or is not what it should be.
     """
-    parts = urllib.parse.urlsplit(url)
-    path = cache_folder() / Path(parts.path).name
+    path = cache_path(url)
     if path.is_file():
         return str(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     mirror = os.environ.get(MIRROR, '').rstrip('/')
-    addresses = [f'{mirror}{parts.path}', f'{mirror}/{path.name}'] if mirror else [url]
-    # The processes of a distributed run ask for the same file: one fetches it, the others find it.
-    with _lock(_part(path)):
-        if path.is_file():
-            return str(path)
-        for address in addresses:
-            try:
-                return _download(address, path)
-            except urllib.error.HTTPError as error:
-                # The next address may have it; only the last failure is the user's to see.
-                failure = f'{address} answers {error.code} {error.reason}'
-            except OSError as error:
-                failure = f'{address} cannot be reached ({getattr(error, "reason", None) or error})'
-    raise CheckpointError(f'{failure}; fetch {url} where you can and put it at {path}, or name a mirror in {MIRROR}')
+    addresses = [f'{mirror}{urllib.parse.urlsplit(url).path}', f'{mirror}/{path.name}'] if mirror else [url]
+    by_hand = f'fetch {url} where you can and put it at {path}, or name a mirror in {MIRROR}'
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The processes of a distributed run ask for the same file: one fetches it, the others find it.
+        with _lock(_part(path)):
+            if path.is_file():
+                return str(path)
+            for address in addresses:
+                try:
+                    return _download(address, path)
+                except urllib.error.HTTPError as error:
+                    # The next address may have it; only the last failure is the user's to see.
+                    failure = f'{address} answers {error.code} {error.reason}'
+                except (urllib.error.URLError, http.client.HTTPException, ValueError) as error:
+                    failure = f'{address} cannot be reached ({getattr(error, "reason", None) or error})'
+    except OSError as error:
+        failure = f'{url} cannot be kept in the cache, or its transfer stopped ({error})'
+    raise CheckpointError(f'{failure}; {by_hand}')
 
 
 def _part(path):
@@ -97,9 +132,14 @@ def _part(path):
 
 @contextlib.contextmanager
 def _lock(path):
-    with open(path, 'ab') as file:
-        if fcntl:
-            fcntl.flock(file, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as stack:
+        while True:
+            file = stack.enter_context(open(path, 'ab'))
+            if fcntl:
+                fcntl.flock(file, fcntl.LOCK_EX)
+            # Whoever had the lock may have removed or renamed the file that was waited for.
+            if path.is_file() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                break
         try:
             yield
         finally:
@@ -114,10 +154,10 @@ def _download(address, path):
     try:
         response = urllib.request.urlopen(request, timeout=60)
     except urllib.error.HTTPError as error:
-        if error.code != 416:
+        if error.code != 416 or not start:
             raise
-        # Nothing lies behind what we have: it is complete, or of another file.
-        part.unlink()
+        # Nothing lies behind what we have: it is complete, or of another file. Emptied, as it is also the lock.
+        os.truncate(part, 0)
         return _download(address, path)
     with response:
         # A server that does not resume sends the whole file.
@@ -140,9 +180,11 @@ def _download(address, path):
 
 
 def _check(part, address, name):
-    """Remove what is no checkpoint, or not the one that its name's checksum promises, and raise."""
+    """Remove what is no whole checkpoint, or not the one that its name's checksum promises, and raise."""
     try:
-        kind_of(part)
+        # What a pickle asks for is not the transfer's concern.
+        with contextlib.suppress(Refused):
+            read(part)
         expected = _CHECKSUM.search(name)
         if expected:
             with open(part, 'rb') as file:

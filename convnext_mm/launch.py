@@ -10,9 +10,9 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import Runner
 
-from .checkpoint import register_loader
+from .checkpoint_loader import register_loader
 from .checkpoint_reader import trust_pickles
-from .download import locate
+from .download import resolve
 from .errors import UserError
 from .preflight import check_backbone, check_data
 
@@ -231,7 +231,9 @@ def train(args):
 def test(args):
     """Test a checkpoint by a command line (see `tools/test.py`)."""
     cfg = load_config(args, 'test_dataloader', 'test_evaluator', 'test_cfg')
-    cfg.load_from = str(locate(args.checkpoint))
+    # A wrong name is told at once; what has to be fetched waits until the data is known to be there.
+    resolve(args.checkpoint)
+    cfg.load_from = args.checkpoint
     if args.show_dir:
         set_show_dir(cfg, args.show_dir)
     if args.out:

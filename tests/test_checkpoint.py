@@ -1,23 +1,26 @@
 """Loading: what fits is loaded from any naming, what may differ is named, anything else raises with its cause."""
 import copy
 import logging
+import pickle
 import subprocess
 import sys
 
 import pytest
 import torch
 import torch.nn as nn
-from conftest import randomise
-from mmengine.model import BaseModel, PretrainedInit
+from conftest import ROOT, randomise
+from mmengine.model import BaseModel, BaseTTAModel, PretrainedInit
 from mmengine.runner import load_checkpoint as mmengine_load_checkpoint
 from mmengine.runner.checkpoint import load_state_dict as mmengine_load_state_dict
 from test_checkpoint_parity import Official
 
 from convnext_mm import ARCHS, ConvNeXt, checkpoint
 from convnext_mm.backbone import Arch
-from convnext_mm.checkpoint import adapt_stem, fit_model, load_checkpoint, load_pretrained
+from convnext_mm.checkpoint import adapt_stem, fit_model, load_pretrained
 from convnext_mm.checkpoint_formats import convert
+from convnext_mm.checkpoint_loader import load_checkpoint, load_from_convnext_mm
 from convnext_mm.checkpoint_reader import CheckpointError
+from convnext_mm.errors import ArgumentTypeError
 
 ARCH = Arch((1, 1, 2, 1), (4, 8, 12, 16))
 SMALL = ARCH._asdict()
@@ -74,6 +77,23 @@ def test_init_cfg_takes_any_wrapper(key, wrapper, tmp_path, log):
              'norm0, norm1, norm2, norm3 start at identity', '4 tensors left out, of head, norm')
 
 
+@pytest.mark.parametrize('keys', [('model_ema', 'model'), ('state_dict_ema', 'state_dict'), ('teacher', 'model_ema')])
+def test_trained_weights_come_before_their_average(keys, tmp_path):
+    average, trained = pyramid(1), pyramid(2)
+    torch.save(dict(zip(keys, (average, trained))), tmp_path / 'file.pth')
+    model = backbone()
+    load_pretrained(model, tmp_path / 'file.pth')
+    assert_equal(model, trained)
+
+
+def test_a_state_dict_may_lie_deeper(tmp_path):
+    state_dict = pyramid(1)
+    torch.save({'model': {'state_dict': state_dict, 'config': {'a': 1}}}, tmp_path / 'file.pth')
+    model = backbone()
+    load_pretrained(model, tmp_path / 'file.pth')
+    assert_equal(model, state_dict)
+
+
 @pytest.mark.parametrize('init_cfg', [
     lambda path: dict(type='Pretrained', checkpoint=path),
     lambda path: dict(type=PretrainedInit, checkpoint=path),
@@ -93,6 +113,19 @@ def test_init_cfg_forms(init_cfg, tmp_path):
     assert model.norm0.weight[0] == 9.
 
 
+@pytest.mark.parametrize(('init_cfg', 'words'), [
+    ('convnext_tiny_in1k', "init_cfg must be None, a dict .*checkpoint='convnext_tiny_in1k'.*, got 'convnext_tiny_in1k'"),
+    (dict(checkpoint='a.pth'), "a dict with a type, .*, got {'checkpoint': 'a.pth'}"),
+    ([dict(type='Pretrained', checkpoint='a.pth'), 'b.pth'], 'a list of such dicts, got .*b.pth'),
+    (dict(type='Pretrained'), 'of type Pretrained must have a checkpoint, a path, an address or a short name'),
+    (dict(type=PretrainedInit, checkpoint=None), "must have a checkpoint, .* got .*'checkpoint': None"),
+    (dict(type='Pretrained', checkpoint='a.pth', prefix=3), r"init_cfg\['prefix'\] must be text, .* got 3"),
+])
+def test_wrong_init_cfgs(init_cfg, words):
+    with pytest.raises(ArgumentTypeError, match=words):
+        backbone(init_cfg=init_cfg)
+
+
 @pytest.mark.parametrize('prefix', ['backbone', 'backbone.'])
 def test_prefix_is_honoured(prefix, tmp_path):
     state_dict = {f'backbone.{name}': tensor for name, tensor in pyramid(1).items()}
@@ -100,6 +133,9 @@ def test_prefix_is_honoured(prefix, tmp_path):
     path = save(state_dict, tmp_path / 'file.pth')
     model = backbone(init_cfg=dict(type='Pretrained', checkpoint=path, prefix=prefix))
     model.init_weights()
+    assert torch.equal(model.norm0.weight, pyramid(1)['norm0.weight'])
+    wrapped = save({f'module.{name}': tensor for name, tensor in state_dict.items()}, tmp_path / 'wrapped.pth')
+    load_pretrained(model, wrapped, f'module.{prefix}')
     assert torch.equal(model.norm0.weight, pyramid(1)['norm0.weight'])
     with pytest.raises(CheckpointError, match=r"several ConvNeXts, under 'backbone.', 'teacher.': name one by prefix="):
         load_pretrained(model, path)
@@ -131,6 +167,40 @@ def test_what_is_not_built_may_be_left_over(out_indices, tmp_path):
     assert all(torch.equal(tensor, state_dict[name]) for name, tensor in model.state_dict().items())
 
 
+@pytest.mark.parametrize(('name', 'may'), [
+    ('head.weight', True), ('head.pre_logits.fc.weight', True), ('norm.weight', True), ('norm_pre.weight', True),
+    ('norms.3.weight', True), ('mask_token', True), ('proj.weight', True), ('decoder.0.gamma', True),
+    ('pred.weight', True), ('header.weight', False), ('norm4.weight', False), ('normal.weight', False),
+    ('decode_head.conv_seg.weight', False), ('stages.4.0.gamma', False), ('downsample_layers.4.0.weight', False),
+])
+def test_what_may_be_left_over(name, may, tmp_path, log):
+    path = save({**pyramid(), name: torch.ones(1)}, tmp_path / 'file.pth')
+    if may:
+        load_pretrained(backbone(), path)
+        one_line(log(), f'1 tensors left out, of {name.split(".")[0]}')
+    else:
+        with pytest.raises(CheckpointError, match=f'1 unexpected: {name}'):
+            load_pretrained(backbone(), path)
+
+
+def test_what_stands_beside_a_backbone_is_named(tmp_path, log):
+    state_dict = detector(1).state_dict()
+    model = backbone()
+    load_pretrained(model, save(state_dict, tmp_path / 'file.pth'))
+    assert_equal(model, {name[9:]: tensor for name, tensor in state_dict.items() if name.startswith('backbone.')})
+    one_line(log(), '11 tensors left out, of neck, roi_head')
+
+
+def test_what_is_sharded_is_left_to_its_wrapper():
+    model = detector(1)
+    # FSDP's name for all parameters of a module in one.
+    model.backbone.register_parameter('_flat_param', nn.Parameter(torch.ones(1)))
+    state_dict = {'backbone._flat_param': torch.zeros(1)}
+    assert fit_model(model, state_dict) is state_dict
+    model.load_state_dict(state_dict, strict=False)
+    assert model.backbone._flat_param == 0
+
+
 def without(*names):
     return lambda state_dict: [state_dict.pop(name) for name in names]
 
@@ -144,6 +214,8 @@ S, B = ({'arch': size} for size in ('small', 'base'))
 MISFITS = {
     'missing': (without('stages.2.0.pwconv1.weight'), {}, ['1 missing: stages.2.0.pwconv1.weight']),
     'unexpected': (lambda s: s.update({'stages.0.0.extra': torch.ones(1)}), {}, ['1 unexpected: stages.0.0.extra']),
+    'no tensor': (lambda s: s.update({'stages.0.0.gamma': 1.}), {},
+                  ['1 missing: stages.0.0.gamma; 1 unexpected: stages.0.0.gamma']),
     'misspelt': (renamed('norm1.bias', 'norn1.bias'), {}, ['1 unexpected: norn1.bias']),
     'shape': (lambda s: s.update({'norm1.bias': torch.ones(7)}), {},
               ['1 of another shape: norm1.bias is (7,), wanted (8,)']),
@@ -268,9 +340,10 @@ def test_whole_models(format, loader, tmp_path, log):
     one_line(log(), f'{format} naming', *([] if loader == 'torch' else [path]))
 
 
-def test_model_wrappers(tmp_path):
+@pytest.mark.parametrize('wrapper', ['module.', '_orig_mod.', 'module._orig_mod.'])
+def test_model_wrappers(wrapper, tmp_path):
     source = detector(1)
-    path = save({f'module.{name}': tensor for name, tensor in source.state_dict().items()}, tmp_path / 'file.pth')
+    path = save({wrapper + name: tensor for name, tensor in source.state_dict().items()}, tmp_path / 'file.pth')
     for loader in ('mmengine', 'ours'):
         model = detector(2)
         LOADERS[loader](model, path)
@@ -279,6 +352,41 @@ def test_model_wrappers(tmp_path):
     averaged = ExponentialMovingAverage(detector(2))
     averaged.load_state_dict(ExponentialMovingAverage(source).state_dict())
     assert_equal(averaged.module, source.state_dict())
+    for loader in ('mmengine', 'ours'):
+        augmented = Augmented(detector(2))
+        LOADERS[loader](augmented, path)
+        assert_equal(augmented.module, source.state_dict())
+
+
+class Augmented(BaseTTAModel):
+    """Test-time augmentation: a wrapper whose checkpoints are those of its module."""
+
+    def merge_preds(self, data_samples_list):
+        pass
+
+
+@pytest.mark.parametrize('loader', ['mmengine', 'ours'])
+def test_a_model_of_two_backbones_is_loaded_once(loader, tmp_path, log):
+    def build(seed):
+        model = nn.Module()
+        model.query, model.key = randomise(backbone(), seed), randomise(backbone(), seed + 1)
+        return model
+
+    source, model = build(1), build(5)
+    LOADERS[loader](model, save(source.state_dict(), tmp_path / 'file.pth'))
+    assert_equal(model, source.state_dict())
+    assert len([line for line in log() if line.startswith('Loaded')]) == 1
+
+
+def test_a_backbone_within_a_backbone(tmp_path):
+    def build(seed):
+        model = nn.Module()
+        model.backbone = nn.Sequential(randomise(backbone(), seed), nn.Conv2d(1, 1, 1))
+        return model
+
+    source, model = build(1), build(5)
+    LOADERS['mmengine'](model, save(source.state_dict(), tmp_path / 'file.pth'))
+    assert_equal(model, source.state_dict())
 
 
 @pytest.mark.parametrize('loader', LOADERS)
@@ -299,18 +407,57 @@ def test_backbones_of_whole_models_are_strict(change, words, loader, tmp_path):
         LOADERS[loader](detector(2), path)
 
 
+@pytest.mark.parametrize('loader', ['mmengine', 'ours'])
 @pytest.mark.parametrize('training', [False, True])
 @pytest.mark.parametrize(('change', 'words'), [
     (without('neck.weight'), '1 missing: neck.weight'),
     (lambda s: s.update({'neck.x': torch.ones(1)}), '1 unexpected: neck.x'),
     (lambda s: s.update({'neck.bias': torch.ones(3)}), r'neck.bias is \(3,\), wanted \(4,\)'),
     (lambda s: s.update({'roi_head.bbox_head.fc_cls.weight': torch.ones(6, 5)}), r'fc_cls.weight is \(6, 5\)'),
+    (lambda s: [s.pop(name) for name in list(s) if name.startswith('roi_head.')],
+     'the checkpoint holds a backbone beside neck, the config builds a backbone beside neck, roi_head; 8 missing'),
 ])
-def test_whole_models_are_strict(change, words, training):
+def test_whole_models_are_strict(change, words, training, loader, tmp_path):
     state_dict = detector(1).state_dict()
     change(state_dict)
-    with pytest.raises(CheckpointError, match=words):
-        fit_model(detector(2), state_dict, training)
+    path = save(state_dict, tmp_path / 'file.pth', 'state_dict')
+    model = detector(2)
+    if training:
+        model.init_weights()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(CheckpointError, match=f'{path}: .*{words}'):
+        load_checkpoint(model, path, training) if loader == 'ours' else LOADERS[loader](model, path)
+    assert_equal(model, before)
+
+
+def test_a_copy_of_a_model_verifies_too(tmp_path):
+    state_dict = detector(1).state_dict()
+    del state_dict['neck.bias']
+    path = save(state_dict, tmp_path / 'file.pth')
+    for model in (copy.deepcopy(detector(2)), pickle.loads(pickle.dumps(detector(2)))):
+        with pytest.raises(CheckpointError, match='1 missing: neck.bias'):
+            LOADERS['mmengine'](model, path)
+
+
+def test_one_reading_for_several_models(tmp_path, log):
+    source = detector(1)
+    content = load_from_convnext_mm(save(convert(source.state_dict(), 'mmpretrain'), tmp_path / 'file.pth'))
+    for _ in range(2):
+        model = detector(2)
+        mmengine_load_state_dict(model, content['state_dict'])
+        assert_equal(model, source.state_dict())
+    assert len([line for line in log() if line.startswith('Loaded')]) == 2
+    with pytest.raises(CheckpointError, match='asks for'):
+        mmengine_load_state_dict(Detector(arch=dict(depths=(1, 1, 1, 1), channels=(4, 8, 12, 16))), content['state_dict'])
+
+
+def test_what_is_no_file_is_as_strict_as_torch_is_told():
+    state_dict = detector(1).state_dict()
+    del state_dict['neck.bias']
+    model = detector(2)
+    with pytest.raises(RuntimeError, match='Missing key'):
+        model.load_state_dict(state_dict)
+    assert model.load_state_dict(state_dict, strict=False).missing_keys == ['neck.bias']
 
 
 def test_buffers_that_count_may_be_missing():
@@ -321,14 +468,17 @@ def test_buffers_that_count_may_be_missing():
     assert torch.equal(model.neck.weight, state_dict['neck.weight'])
 
 
-def test_other_numbers_of_classes(tmp_path, log):
+@pytest.mark.parametrize('loader', ['mmengine', 'ours'])
+def test_other_numbers_of_classes(loader, tmp_path, log):
     source, model = detector(1, classes=5), detector(2, classes=3)
     path = save(source.state_dict(), tmp_path / 'file.pth', 'state_dict')
     with pytest.raises(CheckpointError, match=f'{path}: the checkpoint has another number of classes than the config; '
                                               '4 of another shape: roi_head.bbox_head.fc_cls.weight'):
-        load_checkpoint(model, path)
+        LOADERS[loader](model, path)
+    # mmengine's training initialises a model before it loads, testing and inference do not.
+    model.init_weights()
     before = copy.deepcopy(model.state_dict())
-    load_checkpoint(model, path, training=True)
+    load_checkpoint(model, path, training=True) if loader == 'ours' else LOADERS[loader](model, path)
     classes = [f'roi_head.bbox_head.{layer}.{leaf}' for layer in ('fc_cls', 'fc_reg') for leaf in ('weight', 'bias')]
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, (before if name in classes else source.state_dict())[name]), name
@@ -371,17 +521,22 @@ def test_other_models_are_left_alone(tmp_path):
     assert fit_model(model, state_dict) is state_dict
     mmengine_load_state_dict(model, state_dict)
     content = {'anything': torch.ones(3), 'else': [1, 2]}
-    assert str(checkpoint.load_from_convnext_mm(save(content, tmp_path / 'file.pth'))) == str(content)
+    assert str(load_from_convnext_mm(save(content, tmp_path / 'file.pth'))) == str(content)
 
 
-def test_mmengine_reads_through_us_once_a_backbone_is_built(tmp_path):
+@pytest.mark.parametrize('action', [
+    f'convnext_mm.ConvNeXt({SMALL!r})',
+    # As an inferencer does, which reads its file before it builds anything.
+    f'mmengine.Config.fromfile({str(ROOT / "configs" / "_base_" / "default_runtime.py")!r})'])
+def test_mmengine_reads_through_us_once_a_backbone_is_built_or_a_config_is_read(action, tmp_path):
     path = save({'model': classifier()}, tmp_path / 'file.pth')
     program = f"""
+import mmengine
 import convnext_mm, convnext_mm.checkpoint, convnext_mm.registry
 from mmengine.runner import CheckpointLoader
 before = dict(CheckpointLoader._schemes)
 assert not any("convnext_mm" in loader.__module__ for loader in before.values())
-backbone = convnext_mm.ConvNeXt({SMALL!r})
+{action}
 after = CheckpointLoader._schemes
 assert {{k for k in after if after[k] is not before[k]}} == {{"", "http://", "https://"}}
 content = CheckpointLoader.load_checkpoint({path!r}, map_location="cpu")
@@ -391,21 +546,53 @@ assert content.keys() == {{"state_dict", "meta"}}, list(content)
     assert result.returncode == 0, result.stderr
 
 
+def test_map_location(tmp_path):
+    path = save({'state_dict': classifier(), 'optimizer': {'state': [torch.ones(2)]}}, tmp_path / 'file.pth')
+    for device in ('cpu', 'meta'):
+        content = load_from_convnext_mm(path, map_location=device)
+        assert {tensor.device.type for tensor in (*content['state_dict'].values(), *content['optimizer']['state'])} == \
+            {device}
+
+
 def test_what_stands_beside_the_state_dict_outlives_the_file(tmp_path):
     path = save({'state_dict': classifier(), 'optimizer': {'state': [torch.ones(1 << 16)]}}, tmp_path / 'file.pth')
-    content = checkpoint.load_from_convnext_mm(path)
+    content = load_from_convnext_mm(path)
     # Written over in place, as a training run may do with the file it resumed from.
     with open(path, 'r+b') as file:
         file.write(bytes((tmp_path / 'file.pth').stat().st_size))
     assert content['optimizer']['state'][0].sum() == 1 << 16
 
 
-def test_half_precision_files(tmp_path):
-    state_dict = {name: tensor.half() for name, tensor in pyramid().items()}
-    model = backbone()
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize('in_channels', [3, 1, 4])
+def test_files_of_another_precision(dtype, in_channels, tmp_path):
+    state_dict = {name: tensor.to(dtype) for name, tensor in pyramid().items()}
+    model = backbone(in_channels=in_channels)
     load_pretrained(model, save(state_dict, tmp_path / 'file.pth'))
-    assert model.norm0.weight.dtype == torch.float32
-    assert torch.equal(model.norm0.weight, state_dict['norm0.weight'].float())
+    stem = state_dict['downsample_layers.0.0.weight'].double()
+    state_dict['downsample_layers.0.0.weight'] = stem if in_channels == 3 else adapt_stem(stem, in_channels)
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, state_dict[name].float(), rtol=1e-6, atol=1e-8)
+
+
+def test_norms_that_a_file_lacks_are_the_identity_whatever_was_there(tmp_path):
+    model = randomise(backbone(), 5)
+    load_pretrained(model, save(classifier(), tmp_path / 'file.pth'))
+    assert torch.equal(model.norm2.weight, torch.ones(12))
+    assert torch.equal(model.norm2.bias, torch.zeros(12))
+
+
+@pytest.mark.parametrize(('name', 'depends'), [
+    ('roi_head.bbox_head.0.fc_cls.weight', True), ('roi_head.bbox_head.fc_reg.bias', True),
+    ('roi_head.mask_head.2.conv_logits.weight', True), ('decode_head.conv_seg.bias', True),
+    ('bbox_head.retina_cls.weight', True), ('bbox_head.rtm_cls.1.bias', True), ('bbox_head.cls_branches.0.bias', True),
+    ('bbox_head.multi_level_conv_cls.2.weight', True), ('panoptic_head.cls_embed.weight', True),
+    ('dn_query_generator.label_embedding.weight', True),
+    ('rpn_head.rpn_cls.weight', False), ('rpn_head.rpn_reg.weight', False), ('neck.lateral_convs.0.conv.weight', False),
+    ('roi_head.bbox_head.shared_fcs.0.weight', False), ('bbox_head.retina_reg.weight', False),
+])
+def test_layers_that_depend_on_the_classes(name, depends):
+    assert bool(checkpoint.CLASS_LAYERS.search(name)) == depends
 
 
 def test_published_sizes_are_known_by_name():

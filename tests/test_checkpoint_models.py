@@ -9,8 +9,9 @@ from conftest import ROOT, randomise, relative_difference
 from test_checkpoint_parity import Official
 
 from convnext_mm import ARCHS
-from convnext_mm.checkpoint import fit_model, load_checkpoint
+from convnext_mm.checkpoint import fit_model
 from convnext_mm.checkpoint_formats import BACKBONE, convert, parse
+from convnext_mm.checkpoint_loader import load_checkpoint
 from convnext_mm.checkpoint_reader import CheckpointError, write
 from convnext_mm.published import published
 
@@ -126,7 +127,8 @@ def test_sizes_of_other_configs_do_not_fit():
     model = build('cascade/convnext_s_3x.py', device='meta')
     with pytest.raises(CheckpointError, match=r'checkpoint is ConvNeXt-T \(3, 3, 9, 3\), the config asks for small'):
         fit_model(model, official_file(ROWS['cascade/convnext_t_3x.py']))
-    with pytest.raises(CheckpointError, match='missing: roi_head.bbox_head.0.fc_cls.weight'):
+    with pytest.raises(CheckpointError, match='the checkpoint holds a Mask R-CNN, the config builds a Cascade Mask R-CNN'
+                                              '; .*missing: roi_head.bbox_head.0.fc_cls.weight'):
         fit_model(model, {**official_file(ROWS['mask_rcnn/convnext_t_3x.py']),
                           **{name: tensor for name, tensor in official_file(ROWS['cascade/convnext_s_3x.py']).items()
                              if name.startswith(BACKBONE)}})
@@ -179,6 +181,14 @@ def test_init_functions_of_the_toolboxes(config, change, format, meta, tmp_path)
         from mmseg.apis import init_model as init
     model = init(cfg, str(path), device='cpu')
     assert same(model, source.state_dict())
+    # Complete or not at all, heads included.
+    classes = next(name for name in state_dict if name.endswith(('.fc_cls.weight', 'decode_head.conv_seg.weight')))
+    for change, words in ((lambda: state_dict.update({classes: state_dict[classes][1:]}), 'another number of classes'),
+                          (lambda: state_dict.pop(classes), f'1 missing: {classes}')):
+        change()
+        torch.save({'state_dict': state_dict, 'meta': meta} if meta else state_dict, path)
+        with pytest.raises(CheckpointError, match=words):
+            init(cfg, str(path), device='cpu')
 
 
 @pytest.mark.parametrize(('config', 'change'), [('mask_rcnn/convnext_t_3x.py', small_detector),

@@ -1,4 +1,5 @@
 """Checkpoint files: what is read, what is refused, and that nothing in them is executed."""
+import argparse
 import collections
 import io
 import os
@@ -63,7 +64,9 @@ def test_training_state(new, tmp_path):
     content = {'message_hub': hub.state_dict(), 'optimizer': optimizer.state_dict(),
                'meta': {'epoch': 1, 'seed': np.int32(3), 'array': np.arange(6.).reshape(2, 3), 'tags': {'a', 'b'},
                         'milestones': collections.Counter([8, 11, 11]), 'shape': torch.Size([1, 2]),
-                        'CLASSES': ('a', 'b')}}
+                        'CLASSES': ('a', 'b'), 'steps': collections.Counter([np.int64(4)]), 'ids': {np.int64(2)}},
+               # As the official repository's training writes it.
+               'args': argparse.Namespace(lr=4e-3, output_dir='out', crop=np.float32(.875), device=torch.device('cpu'))}
     loaded = read(save(content, tmp_path / 'file.pth', new))
     history = loaded['message_hub']['log_scalars']['train/loss']
     assert isinstance(history, HistoryBuffer)
@@ -76,6 +79,7 @@ def test_training_state(new, tmp_path):
     assert meta == content['meta']
     assert type(meta['milestones']) is collections.Counter
     assert str(loaded['optimizer']) == str(optimizer.state_dict())
+    assert loaded['args'] == argparse.Namespace(lr=4e-3, output_dir='out', crop=.875, device='cpu')
 
 
 def test_reading_shares_the_files_pages(tmp_path):
@@ -119,17 +123,42 @@ def test_code_is_refused_by_name_and_not_run(new, tmp_path):
     assert not mark.exists()
 
 
+@pytest.fixture
+def trust():
+    checkpoint_reader.trust_pickles()
+    yield
+    checkpoint_reader.trust_pickles(False)
+
+
 @pytest.mark.parametrize('new', [ZIP, LEGACY])
 def test_trust_is_the_way_past(new, tmp_path):
     mark = tmp_path / 'mark'
-    path = save({'a': Evil(mark)}, tmp_path / 'evil.pth', new)
+    path = save({'a': Evil(mark), 'b': np.array([None, {}])}, tmp_path / 'evil.pth', new)
     checkpoint_reader.trust_pickles()
     try:
-        read(path)
+        assert read(path)['b'].tolist() == [None, {}]
     finally:
         checkpoint_reader.trust_pickles(False)
     assert mark.is_dir()
     refused(path, 'mkdir')
+    refused(save({'b': np.array([None, {}])}, path, new), 'wants a numpy array of objects', '--trust-checkpoint')
+
+
+class Gone(Plain):
+    """Stands for a class of a module that is not installed here."""
+
+    def __reduce__(self):
+        return int, ('x',)
+
+
+def test_trusted_files_are_checked_all_the_same(trust, tmp_path):
+    refused(save({'a': Gone()}, tmp_path / 'gone.pth'), 'asks for code that fails here (ValueError: invalid literal')
+    path = save({'a': torch.full((500,), 123.5), 'b': Plain()}, tmp_path / 'file.pth')
+    assert type(read(path)['b']) is Plain
+    damage_record(path)
+    refused(path, 'checksum of')
+    truncate(.5)(path)
+    refused(path, 'truncated')
 
 
 def pickled(*operations):
@@ -154,6 +183,8 @@ ATTACKS = {
                                           b'\x86b'),
     'change an allowed class': pickled(name('mmengine.logging.history_buffer', 'HistoryBuffer'), b'N}',
                                        text('__doc__'), b'Ns', b'\x86b'),
+    'change a stand-in': pickled(name('argparse', 'Namespace'), b'}', text('a'), b'Nsb'),
+    'a namespace made by a call': pickled(name('argparse', 'Namespace'), text('tensor'), b'\x85R'),
     'a protocol 4 name': b'\x80\x04\x8c\x02os\x8c\x06system\x93.',
     'an old instance': b'\x80\x02(ios\nsystem\n.',
     'an extension': b'\x80\x02\x82\x01.',
@@ -234,7 +265,8 @@ DAMAGES = {
     'empty': (truncate(0), 'is empty'),
     'HTML': (lambda path: path.write_text('\n<!DOCTYPE html><html>404</html>'), 'HTML'),
     'Git LFS': (lambda path: path.write_text('version https://git-lfs.github.com/spec/v1\noid sha256:0\n'), 'git lfs'),
-    'text': (lambda path: path.write_text('{"a": 1}'), 'neither'),
+    'JSON': (lambda path: path.write_text('{"a": 1}'), 'JSON'),
+    'text': (lambda path: path.write_text('weights'), 'neither'),
     'gzip': (lambda path: path.write_bytes(b'\x1f\x8b' + bytes(80)), 'gzip'),
     'another pickle': (lambda path: path.write_bytes(pickle.dumps({'a': 1})), "not one of torch.save's"),
     'another zip': (lambda path: zipfile.ZipFile(path, 'w').writestr('a.txt', 'a'), 'no data.pkl'),

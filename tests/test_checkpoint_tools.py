@@ -10,7 +10,8 @@ from test_checkpoint import Detector, backbone, classifier, detector, pyramid
 from test_checkpoint_parity import Official
 from test_checkpoint_reader import Evil
 
-from convnext_mm import ARCHS
+from convnext_mm import ARCHS, ConvNeXt
+from convnext_mm.checkpoint import load_pretrained
 from convnext_mm.checkpoint_formats import convert
 from convnext_mm.checkpoint_reader import read, write
 
@@ -59,9 +60,11 @@ def test_whole_models_keep_their_heads(tool, tmp_path):
 #: What a file holds, how it is converted, and what the one line says.
 MISTAKES = {
     'no place for heads': (lambda: detector().state_dict(), 'timm', 'holds neck, roi_head beside the backbone'),
-    'no place for GRN': (lambda: classifier(True), 'torchvision', '10 tensors for which torchvision has no place'),
-    'no place for output norms': (pyramid, 'timm', '8 tensors for which timm has no place: norm0.weight'),
+    'no place for GRN': (lambda: classifier(True), 'torchvision', '10 entries for which torchvision has no place'),
+    'no place for output norms': (pyramid, 'timm', '8 entries for which timm has no place: norm0.weight'),
     'ambiguous norm': (lambda: pyramid(out_indices=(3,)), 'mmpretrain', 'would take its norm3 for the norm of a class'),
+    'no tensors': (lambda: {**pyramid(), 'epoch': 3}, 'official', 'no place: epoch'),
+    'no tensors in heads': (lambda: {**detector().state_dict(), 'neck.x': None}, 'official', 'no place: neck.x'),
     'strange tensors': (lambda: {**pyramid(), 'more': torch.ones(1)}, 'official', 'no place: more'),
     'no ConvNeXt': (lambda: {'a': torch.ones(1)}, 'timm', 'holds no ConvNeXt in a known naming'),
     'nothing': (dict, 'timm', 'holds no state dict'),
@@ -143,6 +146,27 @@ def test_inspect_published_files_by_name(tool, tmp_path, capsys):
     assert facts['published as'].strip() == ('convnext_tiny_in22k_in1k_384: ImageNet-22K, then ImageNet-1K, '
                                              'licence MIT, 84.1 % top-1 on ImageNet-1K')
     assert facts['loads into'].strip() == "dict(type='convnext_mm.ConvNeXt', arch='tiny')"
+
+
+def test_a_name_alone_is_not_published(tool, tmp_path, capsys):
+    path = tmp_path / 'convnext_tiny_1k_224.pth'
+    torch.save({**classifier(), 'epoch': 3}, path)
+    facts = described(tool, capsys, path)
+    assert 'published as' not in facts
+    assert facts['resolution'].strip() == 'unknown'
+    assert facts['not understood'].strip() == 'epoch'
+    assert ' in 65 tensors' in facts['parameters']
+
+
+@pytest.mark.parametrize('out_indices', [(1,), (0, 2)])
+def test_what_a_part_of_a_backbone_loads_into(out_indices, tool, tmp_path, capsys):
+    torch.save(pyramid(out_indices=out_indices), tmp_path / 'a.pth')
+    into = described(tool, capsys, tmp_path / 'a.pth')['loads into']
+    settings = eval(into)
+    assert settings.pop('type') == 'convnext_mm.ConvNeXt'
+    model = ConvNeXt(**settings)
+    assert model.out_indices == out_indices
+    load_pretrained(model, tmp_path / 'a.pth')
 
 
 def test_inspect_a_detector(tool, tmp_path, capsys):

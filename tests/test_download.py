@@ -1,4 +1,5 @@
 """Published weights: the table, and fetching into the cache, all from a server on this machine."""
+import argparse
 import hashlib
 import http.server
 import json
@@ -14,8 +15,8 @@ import pytest
 import torch
 
 from convnext_mm import ARCHS, ConvNeXt, download
-from convnext_mm.checkpoint_reader import CheckpointError
-from convnext_mm.download import cache_folder, fetch, locate
+from convnext_mm.checkpoint_reader import CheckpointError, read
+from convnext_mm.download import MIRROR, cache_folder, fetch, locate
 from convnext_mm.published import published
 from convnext_mm.weights import count_parameters, of_file, weights
 
@@ -66,14 +67,14 @@ def server(tmp_path, monkeypatch):
 
 
 def cached():
-    return sorted(path.name for path in cache_folder().iterdir())
+    return sorted(path.name for path in cache_folder().rglob('*') if path.is_file())
 
 
 def test_fetching_once(server, capfd):
     url = f'{server.address}/convnext/file.pth'
     for _ in range(2):
         path = fetch(url)
-        assert path == os.path.join(os.environ['TORCH_HOME'], 'hub', 'checkpoints', 'file.pth')
+        assert path.startswith(os.path.join(os.environ['TORCH_HOME'], 'hub', 'checkpoints', ''))
         assert Path(path).read_bytes() == server.file.read_bytes()
     assert len(server.requests) == 1
     assert cached() == ['file.pth']
@@ -81,9 +82,38 @@ def test_fetching_once(server, capfd):
 
 
 def test_the_cache_is_torchs(server):
-    torch.hub.load_state_dict_from_url(f'{server.address}/convnext/file.pth', progress=False)
-    fetch(f'{server.address}/convnext/file.pth')
+    digest = hashlib.sha256(server.file.read_bytes()).hexdigest()[:8]
+    server.file.rename(server.file.with_name(f'file-{digest}.pth'))
+    torch.hub.load_state_dict_from_url(f'{server.address}/convnext/file-{digest}.pth', progress=False)
+    fetch(f'{server.address}/convnext/file-{digest}.pth')
     assert len(server.requests) == 1
+
+
+def test_files_of_one_name_are_kept_apart(server):
+    for folder, value in (('a', 1.), ('b', 2.)):
+        (server.folder / folder).mkdir()
+        torch.save({'a': torch.tensor(value)}, server.folder / folder / 'model.pth')
+    for folder, value in (('a', 1.), ('b', 2.), ('a', 1.)):
+        assert read(fetch(f'{server.address}/{folder}/model.pth'))['a'] == value
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(('url', 'shared'), [
+    ('https://dl.fbaipublicfiles.com/convnext/convnext_tiny_1k_224.pth', True),
+    ('https://elsewhere.org/convnext_tiny_1k_224.pth', False),
+    ('https://download.pytorch.org/models/convnext_tiny-983f1562.pth', True),
+    ('https://hub.org/a/resolve/main/model.safetensors?download=true', False),
+])
+def test_places_in_the_cache(url, shared):
+    path = download.cache_path(url)
+    assert path.name == re.search(r'[^/?]+(?=\?|$)', url)[0]
+    assert (path.parent == cache_folder()) == shared
+
+
+@pytest.mark.parametrize('url', ['https://hub.org', 'https://hub.org/', 'https://hub.org/..'])
+def test_addresses_without_a_file(url):
+    with pytest.raises(CheckpointError, match=f'address {url!r} names no file'):
+        locate(url)
 
 
 def test_an_interrupted_download_goes_on(server):
@@ -101,19 +131,31 @@ def test_an_interrupted_download_goes_on(server):
 
 @pytest.mark.parametrize('state', ['no ranges', 'complete', 'too long'])
 def test_a_download_starts_over_where_it_must(server, state):
-    data = server.file.read_bytes()
-    part = cache_folder() / 'file.pth.part'
+    data, url = server.file.read_bytes(), f'{server.address}/convnext/file.pth'
+    part = download.cache_path(url).with_name('file.pth.part')
     part.parent.mkdir(parents=True)
     part.write_bytes({'no ranges': b'x' * 99, 'complete': b'x' * len(data), 'too long': data + b'x'}[state])
     server.script = [state]
-    assert Path(fetch(f'{server.address}/convnext/file.pth')).read_bytes() == data
+    assert Path(fetch(url)).read_bytes() == data
 
 
-def test_what_is_no_checkpoint_is_not_kept(server):
-    server.file.write_text('<html>sign in first</html>')
-    with pytest.raises(CheckpointError, match='thrown away: .* HTML'):
+@pytest.mark.parametrize(('change', 'words'), [
+    (lambda data: b'<html>sign in first</html>', 'HTML'),
+    (lambda data: data[:-200], 'truncated'),
+    (lambda data: data[:9000] + b'x' + data[9001:], 'checksum'),
+])
+def test_what_is_no_checkpoint_is_not_kept(server, change, words):
+    server.file.write_bytes(change(server.file.read_bytes()))
+    with pytest.raises(CheckpointError, match=f'thrown away: .*{words}'):
         fetch(f'{server.address}/convnext/file.pth')
     assert cached() == []
+
+
+def test_what_a_file_asks_for_is_told_when_it_is_read(server):
+    torch.save({'a': argparse.ArgumentParser}, server.file)
+    path = fetch(f'{server.address}/convnext/file.pth')
+    with pytest.raises(CheckpointError, match='wants argparse.ArgumentParser'):
+        read(path)
 
 
 @pytest.mark.parametrize('right', [True, False])
@@ -144,6 +186,47 @@ def test_short_names_from_a_mirror(server, monkeypatch, layout):
     assert server.requests[0][0] == '/convnext/convnext_tiny_1k_224.pth'
 
 
+def test_a_folder_as_a_mirror(server, monkeypatch):
+    monkeypatch.setenv(download.MIRROR, server.folder.as_uri())
+    assert Path(fetch('https://hub.org/convnext/file.pth')).read_bytes() == server.file.read_bytes()
+
+
+@pytest.mark.parametrize('mirror', ['mirror.local', '/data/mirror', 'http://mirror.local:x', 'http://[mirror'])
+def test_wrong_mirrors(server, monkeypatch, mirror):
+    monkeypatch.setenv(download.MIRROR, mirror)
+    with pytest.raises(CheckpointError, match=f'{re.escape(mirror)}/file.pth cannot be reached .* put it at .*{MIRROR}'):
+        fetch('https://hub.org/convnext/file.pth')
+
+
+def test_a_cache_that_cannot_be_written(server, monkeypatch, tmp_path):
+    (tmp_path / 'file').touch()
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'file'))
+    with pytest.raises(CheckpointError, match='cannot be kept in the cache.*Not a directory.* fetch http'):
+        fetch(f'{server.address}/convnext/file.pth')
+
+
+def test_a_lock_is_on_the_file_that_is_there(tmp_path):
+    fcntl = pytest.importorskip('fcntl')
+    part, order = tmp_path / 'a.part', []
+
+    def second():
+        with download._lock(part):
+            order.append('second')
+            with open(part, 'ab') as third, pytest.raises(BlockingIOError):
+                fcntl.flock(third, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            part.write_bytes(b'2')
+
+    with download._lock(part):
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        time.sleep(.2)
+        order.append('first')
+        part.unlink()
+    waiting.join()
+    assert order == ['first', 'second']
+    assert part.read_bytes() == b'2'
+
+
 def test_offline_says_where_the_file_belongs(tmp_path, monkeypatch):
     monkeypatch.setenv('TORCH_HOME', str(tmp_path))
     monkeypatch.setenv(download.MIRROR, 'http://127.0.0.1:9')
@@ -170,6 +253,10 @@ def test_locate(tmp_path, monkeypatch):
     assert locate(path) == str(path)
     monkeypatch.setenv('HOME', str(tmp_path))
     assert locate('~/convnext_tiny_in1k') == str(path)
+    assert locate(path.as_uri()) == str(path)
+    for wrong in (None, 3, {'a': 1}):
+        with pytest.raises(CheckpointError, match=f'must be a path, an address or a short name .* got {wrong!r}'):
+            locate(wrong)
     with pytest.raises(CheckpointError, match="'convnext_tiny_1k' is no file .* did you mean convnext_tiny_in1k"):
         locate('convnext_tiny_1k')
 

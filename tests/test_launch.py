@@ -168,6 +168,13 @@ def test_test_passes_its_arguments_on(start, tmp_path):
     assert (cfg.model.type, cfg.visualizer.save_dir) == ('SegTTAModel', 'pictures')
 
 
+def test_nothing_is_fetched_before_the_run_is_built(start, monkeypatch):
+    monkeypatch.setattr('convnext_mm.download.fetch', lambda url: pytest.fail('fetched too early'))
+    name = 'cascade_mask_rcnn_convnext_tiny_1k_3x'
+    cfg, _ = start(launch.test, CASCADE, checkpoint=name)
+    assert cfg.load_from == name
+
+
 def test_every_run_reads_and_writes_checkpoints_safely(monkeypatch):
     monkeypatch.setattr(launch.Runner, 'from_cfg', lambda cfg: cfg)
     hook = dict(type='convnext_mm.SafeCheckpointHook')

@@ -7,6 +7,8 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'))
 # Loads strictly and saves what every torch reads safely, under mm's own tools too.
 custom_hooks = [dict(type='convnext_mm.SafeCheckpointHook')]
+# Imported with the config, as an inferencer reads its file before it builds anything.
+custom_imports = dict(imports=['convnext_mm.checkpoint_hook'])
 env_cfg = dict(
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl'))
