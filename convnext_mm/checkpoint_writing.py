@@ -1,12 +1,13 @@
 """Checkpoints of a training run, written so that there is always a whole one."""
 import errno
+import shutil
 from pathlib import Path
 
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 
 from .checkpoint_seal import seal
-from .errors import RunStopped
+from .errors import RunStopped, UserError
 from .registry import HOOKS
 from .run_status import write_whole
 
@@ -34,6 +35,16 @@ class AtomicBackend(LocalBackend):
 
 
 register_backend('convnext_mm', AtomicBackend)
+
+
+def _check_room(model, folder):
+    # Weights and buffers, and two moments of every parameter that is trained.
+    need = sum(t.numel() * t.element_size() for t in model.state_dict().values()) + sum(
+        2 * p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+    free = shutil.disk_usage(folder).free
+    if free < need:
+        raise UserError(f'work dir {str(folder)!r} is on a disk with {free / 1e9:.1f} GB left; a checkpoint takes '
+                        f'about {need / 1e9:.1f} GB: make room, or choose another with --work-dir')
 
 
 class _LateRemoval:
@@ -69,7 +80,10 @@ class WholeCheckpointHook(CheckpointHook):
             self.backend_args = ATOMIC
 
     def before_train(self, runner):
+        """mmengine's; also raises a ``UserError`` where the disk has no room for a checkpoint."""
         super().before_train(runner)
+        if self.backend_args is ATOMIC:
+            _check_room(runner.model, self.out_dir)
         self.file_backend = _LateRemoval(self.file_backend)
 
     def _save_checkpoint_with_step(self, runner, step, meta):

@@ -33,10 +33,14 @@ class InterruptionHook(Hook):
         self._signal = 0
 
     def before_train(self, runner):
+        self._process = os.getpid()
         for number in SIGNALS:
             signal.signal(number, self._note)
 
     def _note(self, number, frame):
+        if os.getpid() != self._process:
+            # A data loader's worker, to which a terminal sends Ctrl-C too; it ends with the training.
+            return
         if number == signal.SIGINT and self._signal == signal.SIGINT:
             raise KeyboardInterrupt
         self._signal = number

@@ -42,13 +42,15 @@ def set_resume(cfg, resume):
     The run's seed, from which all of its randomness follows, is the checkpoint's.
     """
     if resume is None:
-        resume = ('auto' if cfg.get('load_from') is None else cfg.load_from) if cfg.get('resume') else None
-    if resume is None:
-        return
+        resume = cfg.get('load_from') or 'auto'
+        if not cfg.get('resume') or not (resume == 'auto' or os.path.isfile(resume)):
+            # Nothing to resume, or something that mmengine fetches.
+            return
     if resume == 'auto':
         found = find_checkpoint(cfg.work_dir)
         if found is None:
             print_log(f'--resume auto: no checkpoint in {cfg.work_dir}, starting from the beginning', logger='current')
+            cfg.resume = False
             return
     elif os.path.isfile(resume):
         found = resume, read(resume)

@@ -22,7 +22,7 @@ def set_step_size(cfg, effective, scale_rate):
     parallel, accumulation = batch * processes, 1
     if effective is not None:
         accumulation, rest = divmod(effective, parallel)
-        if rest or not accumulation:
+        if rest or accumulation < 1:
             raise UserError(
                 f'--effective-batch-size {effective} must be a multiple of the {parallel} images that are processed at '
                 f'once ({processes} processes of train_dataloader.batch_size={batch}); choose another one, or another '

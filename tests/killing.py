@@ -69,6 +69,8 @@ def killed_at(moment):
 
 
 def _train(model, folder, work_dir, iterations, workers, moment, extra):
+    # Loader workers outlive a process that was killed; they are ended by the group.
+    os.setsid()
     torch.set_num_threads(1)
     os.chdir(folder)
     config, options = MODELS[model]
@@ -99,6 +101,8 @@ def train(model, folder, work_dir, iterations, workers=0, moment=None, extra=())
     process = _context().Process(target=_train, args=(model, str(folder), work_dir, iterations, workers, moment, extra))
     process.start()
     process.join()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     return process.exitcode
 
 
