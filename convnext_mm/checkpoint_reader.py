@@ -19,6 +19,7 @@ from collections import Counter, OrderedDict
 
 import torch
 
+from .checkpoint_seal import seal_holds
 from .errors import UserError
 
 
@@ -184,6 +185,8 @@ def _load_trusted(path):
 def _read_zip(file, pages):
     """torch's format since 1.6: a zip of one pickle and, uncompressed, one record per storage."""
     with zipfile.ZipFile(file) as archive:
+        if not seal_holds(pages, archive.comment):
+            raise CheckpointError('is damaged: the checksum at its end does not hold; take an earlier one')
         records = {info.filename: _record(pages, info) for info in archive.infolist()}
     main = [name for name in records if name.endswith('/data.pkl') and name.count('/') == 1]
     if len(main) != 1:

@@ -14,7 +14,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def run(main, argv=None):
-    """Call a tool's ``main(argv)`` and return its exit code: 2 after a ``UserError``, which is printed on one line.
+    """Call a tool's ``main(argv)`` and return its exit code; a ``UserError``, which has one, is printed on one line.
 
     Args:
         main (Callable): Takes the arguments (None for ``sys.argv``); returns an exit code, or None for 0.
@@ -23,11 +23,11 @@ def run(main, argv=None):
     try:
         return main(argv) or 0
     except UserError as error:
-        message = ' '.join(str(error).split())
+        message, code = ' '.join(str(error).split()), error.exit_code
     except BrokenPipeError:
         # The reader of our output went away (`| head`); Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     sys.stdout.flush()
     print(f'{os.path.basename(sys.argv[0])}: error: {message}', file=sys.stderr, flush=True)
-    return 2
+    return code

@@ -13,8 +13,12 @@ from mmengine.runner import Runner
 from .checkpoint_loader import register_loader
 from .checkpoint_reader import trust_pickles
 from .download import resolve
-from .errors import UserError
-from .preflight import check_backbone, check_data
+from .errors import RunInterrupted, UserError
+from .names import type_name
+from .preflight import check_backbone, check_data, check_work_dir
+from .resume import set_resume
+from .run_status import begin_status, update_status
+from .step_size import set_step_size
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
@@ -82,12 +86,6 @@ def load_config(args, *needed):
     return cfg
 
 
-def type_name(settings):
-    """Name of the type of a part of a config, without its scope; new-style configs give the class itself."""
-    kind = (settings or {}).get('type') or ''
-    return kind.rsplit('.', 1)[-1] if isinstance(kind, str) else kind.__name__
-
-
 def has_accelerator():
     """Whether mmengine trains on something else than the CPU here."""
     return get_device() not in ('cpu', 'mps')
@@ -139,22 +137,20 @@ def set_amp(cfg):
     wrapper.update(type='AmpOptimWrapper', dtype=dtype, loss_scale='dynamic' if dtype == 'float16' else 1.0)
 
 
-def set_resume(cfg, resume):
-    """Resume from the newest checkpoint of the work dir (``auto``) or from a file; None leaves it to the config."""
-    if resume is None:
-        return
-    if resume != 'auto' and not os.path.isfile(resume):
-        raise UserError(f'--resume {resume!r} does not exist; expected a checkpoint file, or auto for the newest one '
-                        f'in {cfg.work_dir}')
-    cfg.resume = True
-    cfg.load_from = None if resume == 'auto' else resume
+def set_deterministic(cfg):
+    """Have torch choose algorithms whose results are the same each time, and a seed, where the config has none."""
+    randomness = cfg.setdefault('randomness', ConfigDict())
+    randomness.deterministic = True
+    if randomness.get('seed') is None:
+        randomness.seed = 0
 
 
-def set_auto_scale_lr(cfg):
-    """Let mmengine scale the learning rate by (GPUs x batch per GPU) / ``auto_scale_lr.base_batch_size``."""
-    if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
-        raise UserError('--auto-scale-lr needs auto_scale_lr.base_batch_size in the config, which has none')
-    cfg.auto_scale_lr.enable = True
+def use_whole_checkpoints(cfg):
+    """Write checkpoints by this project's hook (``convnext_mm.checkpoint_writing``), and stop politely."""
+    hook = cfg.setdefault('default_hooks', ConfigDict()).setdefault('checkpoint', ConfigDict(type='CheckpointHook'))
+    if hook is not None and type_name(hook) == 'CheckpointHook':
+        hook.type = 'convnext_mm.CheckpointHook'
+    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='convnext_mm.InterruptionHook')]
 
 
 def set_show_dir(cfg, show_dir):
@@ -218,14 +214,27 @@ def train(args):
     """Train by a command line (see `tools/train.py`)."""
     cfg = load_config(args, 'train_dataloader', 'train_cfg', 'optim_wrapper')
     set_resume(cfg, args.resume)
+    if args.deterministic:
+        set_deterministic(cfg)
     if args.amp:
         set_amp(cfg)
-    if args.auto_scale_lr:
-        set_auto_scale_lr(cfg)
+    set_step_size(cfg, args.effective_batch_size, args.auto_scale_lr)
+    use_whole_checkpoints(cfg)
     check_backbone(cfg)
     check_data(cfg, ('train', 'val'))
+    check_work_dir(cfg.work_dir)
     fit_to_device(cfg)
-    build_runner(cfg, args.trust_checkpoint).train()
+    runner = build_runner(cfg, args.trust_checkpoint)
+    begin_status(cfg.work_dir)
+    try:
+        runner.train()
+    except RunInterrupted:
+        raise
+    except BaseException as error:
+        update_status(cfg.work_dir, state='failed', reason=f'{type(error).__name__}: {error}',
+                      exit_code=getattr(error, 'exit_code', 1))
+        raise
+    update_status(cfg.work_dir, state='finished')
 
 
 def test(args):

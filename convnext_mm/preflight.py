@@ -6,6 +6,7 @@ local disks: of anything else this module knows nothing, and lets it pass.
 import inspect
 import json
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -264,3 +265,15 @@ def _check_masks(folder, dataset, kind, key, classes):
             raise UserError(f'{path} ({key}.data_prefix.seg_map_path) has the value {above.max()}, but {key} has '
                             f'{len(classes)} classes, which with reduce_zero_label={reduce_zero_label} allow at most '
                             f'{highest}: set {key}.metainfo.classes and num_classes of the heads, or correct the masks')
+
+
+def check_work_dir(work_dir):
+    """Raise a ``UserError`` where nothing can be written into the work dir."""
+    try:
+        Path(work_dir).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=work_dir) as file:
+            file.write(bytes(1 << 16))
+            file.flush()
+    except OSError as error:
+        raise UserError(f'work dir {str(work_dir)!r} cannot be written to: {error.strerror}; choose another with '
+                        '--work-dir, or make room') from error

@@ -4,6 +4,7 @@ mmengine's ``Registry.get`` imports ``<scope>.registry`` for a scope it has not 
 ``locations`` when something is first asked of it.
 """
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import Registry
@@ -12,4 +13,6 @@ MODELS = Registry('model', scope='convnext_mm', parent=MMENGINE_MODELS, location
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor', scope='convnext_mm', parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
     locations=['convnext_mm.layer_decay'])
-HOOKS = Registry('hook', scope='convnext_mm', parent=MMENGINE_HOOKS, locations=['convnext_mm.checkpoint_hook'])
+HOOKS = Registry('hook', scope='convnext_mm', parent=MMENGINE_HOOKS, locations=[
+    'convnext_mm.checkpoint_hook', 'convnext_mm.checkpoint_writing', 'convnext_mm.interruption'])
+LOOPS = Registry('loop', scope='convnext_mm', parent=MMENGINE_LOOPS, locations=['convnext_mm.train_loops'])

@@ -1,9 +1,21 @@
 """What several test modules need."""
 from pathlib import Path
 
+import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_addoption(parser):
+    parser.addoption('--long', action='store_true', help='run the tests marked `long` too (`make check-long`)')
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption('--long'):
+        for item in items:
+            if 'long' in item.keywords:
+                item.add_marker(pytest.mark.skip(reason='takes long: `make check-long` runs it'))
 
 
 def randomise(model, seed=0):

@@ -6,6 +6,7 @@ import sys
 from argparse import Namespace
 
 import pytest
+import torch
 from conftest import ROOT
 from mmengine.config import Config
 
@@ -65,19 +66,33 @@ def test_without_accelerator_training_runs_in_float32_with_bn(monkeypatch, capsy
     assert 'SyncBN' not in str(cfg.model)
 
 
-@pytest.mark.parametrize(('given', 'before', 'resume', 'load_from'), [
-    (None, False, False, 'x.pth'), (None, True, True, 'x.pth'), ('auto', False, True, None)])
-def test_resume(given, before, resume, load_from):
+# A checkpoint of iteration 3 in the work dir or elsewhere; with none, a run starts from the weights of the config.
+@pytest.mark.parametrize(('given', 'before', 'in_work_dir', 'resume', 'load_from'), [
+    (None, False, True, False, 'x.pth'), (None, True, True, True, 'x.pth'), ('auto', False, True, True, 'iter_3.pth'),
+    ('auto', False, False, False, 'x.pth'), ('iter_3.pth', False, True, True, 'iter_3.pth')])
+def test_resume(tmp_path, given, before, in_work_dir, resume, load_from):
+    torch.save(dict(meta=dict(iter=3, seed=77), state_dict={}, optimizer={}), tmp_path / 'iter_3.pth')
     cfg = config(cfg_options=dict(load_from='x.pth', resume=before))
-    launch.set_resume(cfg, given)
-    assert (cfg.resume, cfg.load_from) == (resume, load_from)
+    cfg.work_dir = str(tmp_path if in_work_dir else tmp_path / 'other')
+    launch.set_resume(cfg, given and given.replace('iter', f'{tmp_path}/iter'))
+    assert (cfg.resume, cfg.load_from) == (resume, load_from.replace('iter', f'{tmp_path}/iter'))
+    # All of a run's randomness follows from its seed.
+    assert cfg.get('randomness', {}).get('seed') == (77 if 'iter' in load_from else None)
 
 
-def test_resume_from_a_file(tmp_path):
-    file, cfg = tmp_path / 'a.pth', config()
-    file.touch()
-    launch.set_resume(cfg, str(file))
-    assert (cfg.resume, cfg.load_from) == (True, str(file))
+def test_deterministic():
+    for options, seed in (({}, 0), ({'randomness.seed': 5}, 5)):
+        cfg = config(cfg_options=options)
+        launch.set_deterministic(cfg)
+        assert (cfg.randomness.deterministic, cfg.randomness.seed) == (True, seed)
+
+
+@pytest.mark.parametrize('path', ['/proc/work', 'file/work'])
+def test_a_work_dir_that_cannot_be_written_to(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'file').touch()
+    with pytest.raises(UserError, match=f"work dir '{path}' cannot be written to"):
+        launch.check_work_dir(path)
 
 
 def test_tta_is_the_official_protocol():
@@ -117,7 +132,7 @@ MISTAKES = [
     (lambda: launch.set_tta(config()), '--tta is not possible.*masks'),
     (lambda: launch.set_amp(config(LARGE, cfg_options={'amp_dtype': 'int8'})), 'amp_dtype.*float16 or bfloat16.*int8'),
     (lambda: launch.set_amp(config(cfg_options={'optim_wrapper.type': 'Own'})), '--amp needs .*Own'),
-    (lambda: launch.set_auto_scale_lr(config(cfg_options={'auto_scale_lr': dict(_delete_=True, enable=False)})),
+    (lambda: launch.set_step_size(config(cfg_options={'auto_scale_lr': dict(_delete_=True, enable=False)}), None, True),
      '--auto-scale-lr needs auto_scale_lr.base_batch_size'),
 ]
 
@@ -137,6 +152,7 @@ def start(monkeypatch, tmp_path):
     """Call train or test by a command line up to the runner, and return the config that it would get."""
     monkeypatch.setattr(launch, 'check_data', lambda cfg, splits: None)
     monkeypatch.setattr(launch, 'get_device', lambda: 'cuda')
+    monkeypatch.chdir(tmp_path)
     (tmp_path / 'a.pth').touch()
 
     def build(cfg, trust):
@@ -146,7 +162,7 @@ def start(monkeypatch, tmp_path):
         monkeypatch.setattr(launch, 'build_runner', build)
         defaults = dict(config=str(ROOT / leaf), work_dir=None, cfg_options=None, launcher='none', resume=None, amp=False,
                         auto_scale_lr=False, trust_checkpoint=False, checkpoint=str(tmp_path / 'a.pth'), tta=False,
-                        show_dir=None, out=None)
+                        show_dir=None, out=None, deterministic=False, effective_batch_size=None)
         with pytest.raises(Started) as info:
             action(Namespace(**{**defaults, **arguments}))
         return info.value.args
@@ -156,9 +172,16 @@ def start(monkeypatch, tmp_path):
 
 def test_train_passes_its_arguments_on(start):
     cfg, trust = start(launch.train, LARGE)
-    assert (cfg.optim_wrapper.type, cfg.auto_scale_lr.enable, cfg.resume, trust) == ('OptimWrapper', False, False, False)
-    cfg, trust = start(launch.train, LARGE, amp=True, auto_scale_lr=True, resume='auto', trust_checkpoint=True)
-    assert (cfg.optim_wrapper.type, cfg.auto_scale_lr.enable, cfg.resume, trust) == ('AmpOptimWrapper', True, True, True)
+    assert (cfg.optim_wrapper.type, cfg.get('randomness'), cfg.resume, trust) == ('OptimWrapper', None, False, False)
+    rate = cfg.optim_wrapper.optimizer.lr
+    assert cfg.train_cfg.type == 'convnext_mm.EpochBasedTrainLoop' and cfg.train_cfg.accumulation == 1
+    assert cfg.default_hooks.checkpoint.type == 'convnext_mm.CheckpointHook'
+    assert 'convnext_mm.InterruptionHook' in [hook.type for hook in cfg.custom_hooks]
+    cfg, trust = start(launch.train, LARGE, amp=True, auto_scale_lr=True, effective_batch_size=32, deterministic=True,
+                       trust_checkpoint=True)
+    assert (cfg.optim_wrapper.type, cfg.optim_wrapper.accumulative_counts, trust) == ('AmpOptimWrapper', 16, True)
+    assert cfg.optim_wrapper.optimizer.lr == pytest.approx(2 * rate)
+    assert cfg.randomness.deterministic
 
 
 def test_test_passes_its_arguments_on(start, tmp_path):

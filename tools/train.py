@@ -12,7 +12,11 @@ def main(argv=None):
                         help='go on from a checkpoint; without a path from the newest one in the work dir')
     parser.add_argument('--amp', action='store_true', help='mixed precision, in the amp_dtype of the config')
     parser.add_argument('--auto-scale-lr', action='store_true',
-                        help='scale the learning rate from auto_scale_lr.base_batch_size to the actual batch size')
+                        help='scale the learning rate from auto_scale_lr.base_batch_size to the images in a step')
+    parser.add_argument('--effective-batch-size', type=int, metavar='N',
+                        help='images in an optimizer step: gradients of several batches are accumulated to it')
+    parser.add_argument('--deterministic', action='store_true',
+                        help='the same results in every run of the same seed (0 unless the config has one); slower')
     launch.train(parser.parse_args(argv))
 
 

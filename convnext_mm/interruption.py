@@ -1,0 +1,81 @@
+"""Stopping when asked: a checkpoint at the next iteration, a word on how to go on, an exit code of its own."""
+import os
+import shlex
+import signal
+import sys
+
+import torch
+from mmengine.dist import all_reduce
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+
+from .checkpoint_writing import ATOMIC, INTERRUPTED
+from .errors import RunInterrupted
+from .registry import HOOKS
+from .run_status import update_status
+
+#: What SLURM, other schedulers and people at a keyboard send.
+SIGNALS = signal.SIGTERM, signal.SIGUSR1, signal.SIGINT
+
+
+@HOOKS.register_module()
+class InterruptionHook(Hook):
+    """Ends a run at the next iteration after a signal; a second Ctrl-C ends it at once.
+
+    Raises:
+        RunInterrupted: Naming the signal, the checkpoint and the command that goes on; exit code 75.
+    """
+
+    # After all that happens in an iteration.
+    priority = 'LOWEST'
+
+    def __init__(self):
+        self._signal = 0
+
+    def before_train(self, runner):
+        self._process = os.getpid()
+        for number in SIGNALS:
+            signal.signal(number, self._note)
+
+    def _note(self, number, frame):
+        if os.getpid() != self._process:
+            # A data loader's worker, to which a terminal sends Ctrl-C too; it ends with the training.
+            return
+        if number == signal.SIGINT and self._signal == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._signal = number
+        print_log(f'{signal.Signals(number).name} received: stopping at the next iteration'
+                  f'{", Ctrl-C again to stop at once" if number == signal.SIGINT else ""}', logger='current')
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self._stop_if_asked(runner, runner.iter + 1)
+
+    def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self._stop_if_asked(runner, runner.iter)
+
+    def _stop_if_asked(self, runner, iteration):
+        asked = torch.tensor(self._signal)
+        # Processes are told at different moments, and have to stop at the same iteration.
+        all_reduce(asked, op='max')
+        if not asked:
+            return
+        name, file = signal.Signals(asked.item()).name, os.path.join(runner.work_dir, INTERRUPTED.format(iteration))
+        runner.save_checkpoint(*os.path.split(file), meta=dict(epoch=runner.epoch, iter=iteration), by_epoch=False,
+                               backend_args=ATOMIC)
+        resume = shlex.join(['python', *_without_resume(sys.argv), '--resume', 'auto'])
+        update_status(runner.work_dir, state='interrupted', reason=name, checkpoint=file, resume=resume,
+                      exit_code=RunInterrupted.exit_code)
+        raise RunInterrupted(f'stopped by {name} after iteration {iteration}; checkpoint {file}; go on with: {resume}')
+
+
+def _without_resume(arguments):
+    """A command line without its ``--resume`` and what follows it."""
+    kept = []
+    for argument in arguments:
+        if kept and kept[-1] == '--resume':
+            kept.pop()
+            if not argument.startswith('-'):
+                continue
+        if not argument.startswith('--resume='):
+            kept.append(argument)
+    return kept[:-1] if kept[-1] == '--resume' else kept

@@ -1,0 +1,64 @@
+"""Which checkpoint a run goes on from."""
+import logging
+import os
+from pathlib import Path
+
+from mmengine.config import ConfigDict
+from mmengine.logging import print_log
+
+from .checkpoint_reader import CheckpointError, read
+from .errors import UserError
+
+
+def find_checkpoint(work_dir):
+    """The newest whole checkpoint of a run in ``work_dir``, as (path, content), or None where there is no checkpoint.
+
+    Damaged files are named and passed over, as are those without the optimizer's state, such as the best ones.
+
+    Raises:
+        UserError: All checkpoints are damaged.
+    """
+    files = sorted((f for f in Path(work_dir).glob('*.pth') if not f.name.startswith(('best_', 'nonfinite_'))),
+                   key=lambda f: f.stat().st_mtime_ns, reverse=True)
+    damaged = []
+    for file in files:
+        try:
+            content = read(str(file))
+        except CheckpointError as error:
+            print_log(f'{error}: going back to the checkpoint before', logger='current', level=logging.WARNING)
+            damaged.append(file.name)
+            continue
+        if 'optimizer' in content and 'iter' in content.get('meta', {}):
+            return str(file), content
+    if damaged:
+        raise UserError(f'--resume auto: every checkpoint in {str(work_dir)!r} is damaged ({", ".join(damaged)}); take '
+                        'them out of the folder to start from the beginning, or give --resume a whole one')
+    return None
+
+
+def set_resume(cfg, resume):
+    """Resume from the newest whole checkpoint of the work dir (``auto``) or from a file; None leaves it to the config.
+
+    The run's seed, from which all of its randomness follows, is the checkpoint's.
+    """
+    if resume is None:
+        resume = cfg.get('load_from') or 'auto'
+        if not cfg.get('resume') or not (resume == 'auto' or os.path.isfile(resume)):
+            # Nothing to resume, or something that mmengine fetches.
+            return
+    if resume == 'auto':
+        found = find_checkpoint(cfg.work_dir)
+        if found is None:
+            print_log(f'--resume auto: no checkpoint in {cfg.work_dir}, starting from the beginning', logger='current')
+            cfg.resume = False
+            return
+    elif os.path.isfile(resume):
+        found = resume, read(resume)
+    else:
+        raise UserError(f'--resume {resume!r} does not exist; expected a checkpoint file, or auto for the newest one '
+                        f'in {cfg.work_dir}')
+    cfg.load_from, content = found
+    cfg.resume = True
+    seed = content.get('meta', {}).get('seed') if isinstance(content, dict) else None
+    if seed is not None:
+        cfg.setdefault('randomness', ConfigDict()).seed = seed

@@ -1,0 +1,61 @@
+"""What is known of a run from outside: a file in its work dir that says how far it is and how it ended."""
+import json
+import os
+import time
+from pathlib import Path
+
+from mmengine.dist import is_main_process
+
+NAME = 'status.json'
+
+
+def read_status(work_dir):
+    """The content of the file, empty where there is none.
+
+    Keys: ``state`` (``running``, ``finished``, ``interrupted``, ``failed``), ``time`` of the last change, ``pid``;
+    ``validated``, the iteration of the last validation; where the run ended early ``exit_code`` and ``reason``, and
+    after an interruption ``checkpoint`` and ``resume``, the command that goes on.
+    """
+    try:
+        return json.loads((Path(work_dir) / NAME).read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def begin_status(work_dir):
+    """Note that a run is starting; of an earlier one, only ``validated`` is kept."""
+    validated = read_status(work_dir).get('validated')
+    _write(work_dir, {'state': 'running', 'pid': os.getpid(), 'validated': validated})
+
+
+def update_status(work_dir, **content):
+    """Set some of the keys."""
+    _write(work_dir, {**read_status(work_dir), **content})
+
+
+def _write(work_dir, content):
+    # One file for all processes: the first one's.
+    if is_main_process():
+        content['time'] = time.strftime('%Y-%m-%dT%H:%M:%S%z')
+        write_whole(Path(work_dir) / NAME, (json.dumps(content, indent=2) + '\n').encode())
+
+
+def write_whole(path, *parts):
+    """Write bytes so that the file is never seen half-written, not even after a power cut: to the side, then moved."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f'{path.name}.{os.getpid()}.partial')
+    try:
+        with open(partial, 'wb') as file:
+            for part in parts:
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,105 @@
+"""A run that is asked to stop does so at the next iteration, with a checkpoint that goes on exactly."""
+import os
+import signal
+import sys
+
+import pytest
+from toy import ToyData, ToyModel, build_runner
+
+from convnext_mm import interruption
+from convnext_mm.errors import RunInterrupted
+from convnext_mm.resume import find_checkpoint
+from convnext_mm.run_status import begin_status, read_status
+
+HOOK = [dict(type='convnext_mm.InterruptionHook')]
+
+
+@pytest.fixture(autouse=True)
+def _handlers():
+    kept = {number: signal.getsignal(number) for number in interruption.SIGNALS}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+class Signalled(ToyModel):
+    """Sends itself signals in some calls: call -> signals."""
+
+    def __init__(self, signals):
+        super().__init__()
+        self.signals = signals
+
+    def forward(self, *args, **kwargs):
+        for number in self.signals.get(self.calls, ()):
+            os.kill(os.getpid(), number)
+        return super().forward(*args, **kwargs)
+
+
+def run(work_dir, model=ToyModel, by_epoch=True, **settings):
+    length = dict(max_epochs=2) if by_epoch else dict(max_iters=10, val_interval=4)
+    runner = build_runner(work_dir, length, HOOK, model, by_epoch=by_epoch, **settings)
+    runner.train()
+    return runner
+
+
+@pytest.mark.parametrize('by_epoch', [True, False])
+@pytest.mark.parametrize('number', interruption.SIGNALS)
+# The first step, the last of an epoch, the one whose checkpoint is written anyway.
+@pytest.mark.parametrize('call', [0, 4, 5, 6])
+def test_a_signal_stops_and_the_run_goes_on_exactly(tmp_path, monkeypatch, by_epoch, number, call):
+    monkeypatch.setattr(sys, 'argv', ['tools/train.py', 'my config.py', '--resume', 'old.pth', '--amp'])
+    whole = run(tmp_path / 'whole', by_epoch=by_epoch)
+    begin_status(tmp_path / 'stopped')
+    with pytest.raises(RunInterrupted) as raised:
+        run(tmp_path / 'stopped', lambda: Signalled({call: [number]}), by_epoch)
+    name, file = signal.Signals(number).name, str(tmp_path / 'stopped' / f'interrupted_iter_{call + 1}.pth')
+    command = "python tools/train.py 'my config.py' --amp --resume auto"
+    assert raised.value.exit_code == 75
+    assert all(text in str(raised.value) for text in (name, file, f'after iteration {call + 1}', command))
+    status = read_status(tmp_path / 'stopped')
+    assert {key: status[key] for key in ('state', 'reason', 'exit_code', 'checkpoint', 'resume')} == dict(
+        state='interrupted', reason=name, exit_code=75, checkpoint=file, resume=command)
+
+    path, _ = find_checkpoint(tmp_path / 'stopped')
+    assert path == file
+    again = run(tmp_path / 'stopped', by_epoch=by_epoch, resume=True, load_from=path)
+    assert all(a.equal(b) for a, b in zip(whole.model.state_dict().values(), again.model.state_dict().values()))
+    # Its file has gone with the next regular one.
+    assert not os.path.exists(file)
+
+
+def test_a_second_ctrl_c_stops_at_once(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, lambda: Signalled({3: [signal.SIGINT, signal.SIGINT]}))
+    assert not list(tmp_path.glob('interrupted*'))
+
+
+def test_a_signal_in_validation_stops_there(tmp_path):
+    done = []
+
+    class Validating(ToyModel):
+        def forward(self, inputs, data_samples=None, mode='tensor'):
+            if mode == 'predict':
+                done.append(self.calls)
+                if len(done) == 1:
+                    os.kill(os.getpid(), signal.SIGUSR1)
+            return super().forward(inputs, data_samples, mode)
+
+    settings = dict(
+        model=Validating, by_epoch=False, val_cfg=dict(type='ValLoop'),
+        val_dataloader=dict(dataset=ToyData(), batch_size=5, sampler=dict(type='DefaultSampler', shuffle=False)),
+        val_evaluator=dict(type='DumpResults', out_file_path=str(tmp_path / 'out.pkl')))
+    with pytest.raises(RunInterrupted, match='after iteration 4'):
+        run(tmp_path, **settings)
+    assert len(done) == 1
+    run(tmp_path, resume=True, load_from=find_checkpoint(tmp_path)[0], **settings)
+    # Iterations 4 (whole, this time), 8 and 10.
+    assert len(done) == 1 + 3 * 2
+
+
+@pytest.mark.parametrize(('arguments', 'kept'), [
+    (['t.py', 'c.py'], ['t.py', 'c.py']), (['t.py', 'c.py', '--resume'], ['t.py', 'c.py']),
+    (['t.py', '--resume', 'auto', 'c.py'], ['t.py', 'c.py']), (['t.py', '--resume=a.pth', 'c.py'], ['t.py', 'c.py']),
+    (['t.py', 'c.py', '--resume', '--amp'], ['t.py', 'c.py', '--amp'])])
+def test_the_command_that_goes_on(arguments, kept):
+    assert interruption._without_resume(arguments) == kept

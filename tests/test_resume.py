@@ -1,0 +1,54 @@
+"""A run that is killed and resumed is the run that was not; damaged checkpoints are passed over."""
+import random
+import re
+
+import killing
+import pytest
+
+for _toolbox in ('mmdet', 'mmseg'):
+    pytest.importorskip(_toolbox, reason=f'runs of the demo need {_toolbox}')
+
+#: Moments in the order of the kills, each counted from the start of the process that is killed.
+MOMENTS = [('step', 0), ('write', 0), ('step', 4), ('validation', 1), ('removal', 0), ('step', 1)]
+
+
+def compare(folder, model, iterations, moments, workers):
+    """Train without and with kills; return rows of (moment, iteration resumed from, first iteration that differs)."""
+    killing.make_data(folder)
+    assert killing.train(model, folder, 'whole', iterations, workers) == 0
+    expected, rows = killing.losses(folder / 'whole'), []
+    assert len(expected) == iterations
+    log = folder / 'killed.log'
+    for moment in [*moments, None]:
+        start = log.stat().st_size if log.exists() else 0
+        code = killing.train(model, folder, 'killed', iterations, workers, moment, ('--resume', 'auto'))
+        told = log.read_text()[start:]
+        assert code == (-9 if moment else 0), told[-3000:]
+        resumed = re.search(r'resumed epoch: \d+, iter: (\d+)', told)
+        got = killing.losses(folder / 'killed')
+        differing = [step for step in sorted(got) if any(record != expected[step][0] for record in got[step])]
+        rows.append((moment, int(resumed[1]) if resumed else 0, differing[0] if differing else None))
+    assert set(got) == set(expected)
+    whole, killed = killing.weights(folder / 'whole'), killing.weights(folder / 'killed')
+    assert whole.keys() == killed.keys() and all(whole[name].equal(killed[name]) for name in whole)
+    return rows
+
+
+@pytest.mark.parametrize('model', killing.MODELS)
+def test_a_killed_run_is_the_run_that_was_not(tmp_path, model):
+    rows = compare(tmp_path, model, 12, MOMENTS, workers=1)
+    assert [first for _, _, first in rows] == [None] * len(rows), rows
+    # Before the first checkpoint there is nothing to go on from; from then on no complete one is lost.
+    assert [resumed for _, resumed, _ in rows] == [0, 0, 0, 3, 6, 6, 6], rows
+
+
+@pytest.mark.long
+@pytest.mark.parametrize('model', killing.MODELS)
+def test_killed_at_ten_random_moments(tmp_path, model):
+    chance = random.Random(0)
+    moments = [('step', 0), *((what, chance.randrange(most)) for what, most in chance.choices(
+        [('step', 9), ('write', 2), ('validation', 2), ('removal', 2)], k=9))]
+    rows = compare(tmp_path, model, 40, moments, workers=1)
+    print('\n'.join(f'{model}: killed at {moment}, resumed from {resumed}, first difference {first}'
+                    for moment, resumed, first in rows))
+    assert [first for _, _, first in rows] == [None] * len(rows), rows
