@@ -6,10 +6,14 @@ mmengine's ``Registry.get`` imports ``<scope>.registry`` for a scope it has not 
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
+from mmengine.registry import VISBACKENDS as MMENGINE_VISBACKENDS
 from mmengine.registry import Registry
 
 MODELS = Registry('model', scope='convnext_mm', parent=MMENGINE_MODELS, locations=['convnext_mm.backbone'])
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor', scope='convnext_mm', parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
     locations=['convnext_mm.layer_decay'])
-HOOKS = Registry('hook', scope='convnext_mm', parent=MMENGINE_HOOKS, locations=['convnext_mm.checkpoint_hook'])
+HOOKS = Registry('hook', scope='convnext_mm', parent=MMENGINE_HOOKS,
+                 locations=['convnext_mm.checkpoint_hook', 'convnext_mm.monitor'])
+VISBACKENDS = Registry('vis_backend', scope='convnext_mm', parent=MMENGINE_VISBACKENDS,
+                       locations=['convnext_mm.monitor'])
