@@ -54,7 +54,7 @@ def nice_ticks(low, high, most=6, least_step=0):
     if not high > low:
         return [low]
     step = 10 ** math.floor(math.log10((high - low) / most))
-    step = next(step * m for m in (1, 2, 5, 10, 20) if (high - low) / (step * m) <= most - 1 + 1e-9)
+    step = next(step * m for m in (1, 2, 5, 10, 20) if (high - low) / (step * m) < most - 1e-9)
     step = max(step, least_step)
     first = math.ceil(low / step - 1e-9)
     return [round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]

@@ -88,7 +88,7 @@ def overlaps(a, b):
         ndarray: (N, M).
     """
     if a.ndim == 3:
-        a, b = (masks.reshape(len(masks), -1).astype(np.float32) for masks in (a, b))
+        a, b = (masks.reshape(len(masks), np.prod(masks.shape[1:])).astype(np.float32) for masks in (a, b))
         both, sizes = a @ b.T, (a.sum(1), b.sum(1))
     else:
         corners = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
