@@ -6,7 +6,7 @@ from setuptools import setup
 
 ROOT = Path(__file__).parent
 VERSION = re.search(r"^__version__ = '(.+)'$", (ROOT / 'convnext_mm' / 'version.py').read_text(), re.M).group(1)
-COMMON = ['ftfy', 'regex', 'pycocotools']
+COMMON = ['ftfy', 'regex', 'pycocotools', 'tensorboard']
 TEST = ['pytest', 'pytest-xdist', 'safetensors']
 
 setup(
@@ -18,7 +18,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=['convnext_mm'],
-    package_data={'convnext_mm': ['*.json']},
+    package_data={'convnext_mm': ['*.json', '*.css']},
     install_requires=['torch>=2.1'],
     # mmdet imports mmpretrain's models, which import names that later versions of transformers no longer have.
     extras_require={

@@ -19,6 +19,8 @@ from . import drawing, shapes, tables
 #: Of a run on two cores of a machine that does nothing else, without a GPU.
 MINUTES = 9
 PICTURES = 12
+#: Page about both trainings, below the folder of the demo.
+REPORT = 'report.html'
 MIN_SCORE = .5
 #: Seconds between two lines of progress where the output is not a terminal.
 PACE = 10
@@ -274,8 +276,9 @@ def run(root, folder, quick=False):
     except KeyboardInterrupt:
         print('\ninterrupted', flush=True)
         return 130
-    print(f'\n{format_table(results, not quick)}\n\ntotal time {clock(time.monotonic() - start)}; pictures of '
-          f'predictions beside ground truth: {os.path.relpath(out / "pictures")}', flush=True)
+    print(f'\n{format_table(results, not quick)}\n\ntotal time {clock(time.monotonic() - start)}\npictures of '
+          f'predictions beside ground truth: {os.path.relpath(out / "pictures")}\nreport, to open in a browser: '
+          f'{os.path.relpath(out / REPORT)}', flush=True)
     low = [f'{label} {value:.3f} is below {model.metrics[label].bar:.2f}' for model, figures, *_ in results
            for label, value in figures.items() if value < model.metrics[label].bar]
     if low and not quick:
@@ -291,7 +294,8 @@ def _run(root, folder, out, quick):
   1. draw {train} images for training and {val} for validation, in COCO's and in ADE20K's format
   2. train and test {MODELS[0].title} ({MODELS[0].config}) from random weights
   3. train and test {MODELS[1].title} ({MODELS[1].config}) from random weights
-  4. draw predictions beside the ground truth""", flush=True)
+  4. draw predictions beside the ground truth
+  5. write a report of both trainings""", flush=True)
     print('\ndraw the data', flush=True)
     for generate, name in ((shapes.generate_coco, 'coco'), (shapes.generate_ade, 'ade')):
         path = folder / 'data' / 'shapes' / name
@@ -306,4 +310,9 @@ def _run(root, folder, out, quick):
         dataset = Config.fromfile(root / model.config).test_dataloader.dataset
         predictions = out / Path(model.config).stem / 'test' / model.predictions
         draw_pictures(pictures(dataset, predictions, folder), out / 'pictures' / kind, columns)
+
+    print('\nwrite the report', flush=True)
+    work_dirs = [os.path.relpath(out / Path(model.config).stem, folder) for model in MODELS]
+    run_step(['python', os.path.relpath(root / 'tools' / 'report.py', folder), *work_dirs, '--out',
+              os.path.relpath(out / REPORT, folder)], folder, out / 'report.log')
     return results

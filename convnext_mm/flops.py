@@ -24,7 +24,7 @@ _COUNTED = {'convolution', 'mm', 'addmm'}
 
 def build_on_meta(cfg):
     """The model of a config on torch's meta device: shapes without memory."""
-    init_default_scope(cfg.default_scope)
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
     with torch.device('meta'), MODELS.switch_scope_and_registry(None) as registry:
         return registry.build(cfg.model)
 

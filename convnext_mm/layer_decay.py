@@ -147,6 +147,17 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     def add_params(self, params, module, **kwargs):
         """Append to ``params`` the groups of every trainable parameter of ``module``."""
+        params.extend(self.group_parameters(module))
+        print_log(f'Layer decay {self.paramwise_cfg["decay_rate"]} ({self.decay_type}), base rate {self.base_lr:g}\n'
+                  f'{format_groups(params)}', logger='current')
+
+    def group_parameters(self, module):
+        """The groups of every trainable parameter of ``module``, by layer and weight decay.
+
+        Returns:
+            list[dict]: ``params``, ``param_names``, ``layer_id``, ``lr_scale`` (from the decay), ``lr``,
+            ``weight_decay`` and what ``custom_keys`` add.
+        """
         backbones = find_backbones(module)
         if not backbones:
             raise ArgumentValueError('LayerDecayOptimWrapperConstructor found no ConvNeXt (a module with '
@@ -161,9 +172,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 if parameter.requires_grad and id(parameter) not in seen:
                     seen.add(id(parameter))
                     self._add_param(groups, leaf, submodule, parameter, num_layers)
-        params.extend(sorted(groups.values(), key=lambda group: (group['layer_id'], group['weight_decay'])))
-        print_log(f'Layer decay {self.paramwise_cfg["decay_rate"]} ({self.decay_type}), base rate {self.base_lr:g}\n'
-                  f'{format_groups(params)}', logger='current')
+        return sorted(groups.values(), key=lambda group: (group['layer_id'], group['weight_decay']))
 
     def _add_param(self, groups, name, module, parameter, num_layers):
         layer_id, exponent = max(num_layers.values()) + 1, 0

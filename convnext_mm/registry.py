@@ -7,6 +7,7 @@ from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
+from mmengine.registry import VISBACKENDS as MMENGINE_VISBACKENDS
 from mmengine.registry import Registry
 
 MODELS = Registry('model', scope='convnext_mm', parent=MMENGINE_MODELS, locations=['convnext_mm.backbone'])
@@ -14,5 +15,7 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor', scope='convnext_mm', parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
     locations=['convnext_mm.layer_decay'])
 HOOKS = Registry('hook', scope='convnext_mm', parent=MMENGINE_HOOKS, locations=[
-    'convnext_mm.checkpoint_hook', 'convnext_mm.checkpoint_writing', 'convnext_mm.interruption'])
+    'convnext_mm.checkpoint_hook', 'convnext_mm.checkpoint_writing', 'convnext_mm.interruption', 'convnext_mm.monitor'])
 LOOPS = Registry('loop', scope='convnext_mm', parent=MMENGINE_LOOPS, locations=['convnext_mm.train_loops'])
+VISBACKENDS = Registry('vis_backend', scope='convnext_mm', parent=MMENGINE_VISBACKENDS,
+                       locations=['convnext_mm.monitor'])

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 NAMES = [('MODELS', 'ConvNeXt'), ('OPTIM_WRAPPER_CONSTRUCTORS', 'LayerDecayOptimWrapperConstructor'),
-         ('HOOKS', 'SafeCheckpointHook')]
+         ('HOOKS', 'SafeCheckpointHook'), ('HOOKS', 'LayerRateHook'), ('VISBACKENDS', 'TensorboardVisBackend')]
 
 
 @pytest.mark.parametrize('scope', ['mmengine', 'mmdet', 'mmseg', 'mmpretrain'])

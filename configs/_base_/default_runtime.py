@@ -2,6 +2,7 @@
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
+    layer_rates=dict(type='convnext_mm.LayerRateHook'),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'))
@@ -12,7 +13,9 @@ custom_imports = dict(imports=['convnext_mm.checkpoint_hook'])
 env_cfg = dict(
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl'))
-visualizer = dict(vis_backends=[dict(type='LocalVisBackend')], name='visualizer')
+# For another backend beside the local files: --cfg-options visualizer.vis_backends.1.type=WandbVisBackend
+visualizer = dict(
+    vis_backends=[dict(type='LocalVisBackend'), dict(type='convnext_mm.TensorboardVisBackend')], name='visualizer')
 log_level = 'INFO'
 load_from = None
 resume = False

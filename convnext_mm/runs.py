@@ -1,0 +1,218 @@
+"""What a training leaves in its work dir: logs of all its starts joined into one run, config, environment, checkpoint.
+
+mmengine makes a folder `<time stamp>/` at every start, with `vis_data/scalars.json` (a JSON object a line) and
+`<time stamp>.log` in it; a resumed training goes on in the next one. Runs that are going on, or were cut off within a
+line, are read as far as they are whole.
+"""
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mmengine.config import Config
+
+from .errors import UserError
+from .launch import type_name
+from .published import recipe
+
+_RESUMED = re.compile(r'resumed epoch: (\d+), iter: (\d+)')
+_ENVIRONMENT = re.compile(r'-{20,}\nSystem environment:\n(.*?)\n-{20,}', re.S)
+_CHECKPOINT = re.compile(r'(?:epoch|iter)_(\d+)\.pth')
+#: Model type -> folder of its family below `configs/`.
+FAMILIES = {'MaskRCNN': 'mask_rcnn', 'CascadeRCNN': 'cascade', 'EncoderDecoder': 'upernet'}
+
+
+@dataclass
+class Run:
+    """A training, as its work dir tells it.
+
+    Attributes:
+        folder (Path): The work dir.
+        config (mmengine.Config): Of the newest start.
+        config_name (str): File name of the config it was started with.
+        losses (list[dict]): What the logger wrote in training; ``step`` counts iterations.
+        rates (list[dict]): What ``LayerRateHook`` wrote; ``step`` counts iterations.
+        metrics (list[dict]): What validations found; ``step`` counts epochs, or iterations (``metric_unit``).
+        resumed (list[int]): Iterations after which another start went on.
+        environment (dict[str, str]): mmengine's account of the machine and versions.
+        unreadable (int): Lines in the middle of logs that are no JSON.
+        updated (float): When a log was last written, in seconds since the epoch.
+    """
+
+    folder: Path
+    config: Config
+    config_name: str
+    losses: list = field(default_factory=list)
+    rates: list = field(default_factory=list)
+    metrics: list = field(default_factory=list)
+    resumed: list = field(default_factory=list)
+    environment: dict = field(default_factory=dict)
+    unreadable: int = 0
+    updated: float = 0.
+
+    @property
+    def by_epoch(self):
+        """Whether the length of the training is counted in epochs."""
+        return bool((self.config.get('train_cfg') or {}).get('max_epochs'))
+
+    @property
+    def metric_unit(self):
+        """What ``step`` counts in ``metrics``: ``epoch`` or ``iteration``."""
+        logger = (self.config.get('default_hooks') or {}).get('logger') or {}
+        return 'epoch' if logger.get('log_metric_by_epoch', True) else 'iteration'
+
+    @property
+    def progress(self):
+        """(done, of) in epochs or iterations; the second is None where the config does not say."""
+        last = self.losses[-1] if self.losses else {}
+        train_cfg = self.config.get('train_cfg') or {}
+        if self.by_epoch:
+            return last.get('epoch', 0), train_cfg['max_epochs']
+        return last.get('step', 0), train_cfg.get('max_iters')
+
+    @property
+    def finished(self):
+        """Whether the checkpoint of the last epoch or iteration was written."""
+        name, total = self._last_checkpoint_name(), self.progress[1]
+        return bool(name and total and int(_CHECKPOINT.fullmatch(name).group(1)) >= total)
+
+    @property
+    def checkpoint(self):
+        """The newest checkpoint that is still in the work dir; None before the first."""
+        # The path in `last_checkpoint` is of the day it was written: a work dir may have been moved since.
+        name = self._last_checkpoint_name()
+        if name and (self.folder / name).is_file():
+            return self.folder / name
+        found = [p for p in self.folder.glob('*.pth') if _CHECKPOINT.fullmatch(p.name)]
+        return max(found, key=lambda p: int(_CHECKPOINT.fullmatch(p.name).group(1)), default=None)
+
+    def _last_checkpoint_name(self):
+        pointer = self.folder / 'last_checkpoint'
+        name = Path(pointer.read_text().strip()).name if pointer.is_file() else ''
+        return name if _CHECKPOINT.fullmatch(name) else None
+
+    @property
+    def family(self):
+        """Folder of the config's family below `configs/`; None for other models."""
+        return FAMILIES.get(type_name(self.config.get('model')))
+
+    @property
+    def published(self):
+        """The paper's row for this run's config (``published.recipe``); None for other configs and data."""
+        dataset = (self.config.get('val_dataloader') or {}).get('dataset') or {}
+        if self.family is None or 'metainfo' in dataset:
+            return None
+        return recipe(f'{self.family}/{self.config_name}')
+
+    @property
+    def broken_at(self):
+        """Iteration of the first loss that is no finite number; None if all are."""
+        return next((line['step'] for line in self.losses if not math.isfinite(line.get('loss', 0))), None)
+
+
+def read_run(folder):
+    """Read a work dir.
+
+    Args:
+        folder (str | Path): As given to `tools/train.py --work-dir`.
+
+    Returns:
+        Run: With empty lists where nothing was logged yet.
+
+    Raises:
+        UserError: There is no folder, or no training was started in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f'work dir {str(folder)!r} does not exist; expected the folder of a training, such as '
+                        'work_dirs/cascade/convnext_t_3x')
+    starts = sorted(path.parents[1] for path in folder.glob('*/vis_data/config.py'))
+    if not starts:
+        raise UserError(f'work dir {str(folder)!r} holds no training: expected <time stamp>/vis_data/config.py in it, '
+                        'which mmengine writes when a training starts')
+    logs = [_read_log(start) for start in starts]
+    # Testing writes a folder of its own into the same work dir, without lines about training.
+    trained = [start for start, log in zip(starts, logs) if log.losses] or starts
+    config = _read_config(trained[-1] / 'vis_data' / 'config.py')
+    run = Run(folder, config, _config_name(folder), unreadable=sum(log.unreadable for log in logs))
+    for log in logs:
+        _join(run, log)
+    run.environment = _read_environment(trained[-1])
+    run.updated = max(path.stat().st_mtime for start in trained for path in start.rglob('*') if path.is_file())
+    return run
+
+
+@dataclass
+class _Log:
+    """The lines of one start, and the (epoch, iteration) that it went on from."""
+
+    losses: list
+    rates: list
+    metrics: list
+    unreadable: int
+    origin: tuple
+
+
+def _read_log(start):
+    losses, rates, metrics, unreadable = [], [], [], 0
+    file = start / 'vis_data' / 'scalars.json'
+    lines = file.read_text(errors='replace').splitlines() if file.is_file() else []
+    for number, text in enumerate(lines, 1):
+        try:
+            line = json.loads(text)
+            if not isinstance(line.get('step'), int):
+                raise ValueError
+        except (ValueError, AttributeError):
+            # The last one may be being written, or was when the run was cut off.
+            unreadable += number < len(lines)
+            continue
+        if 'iter' in line:
+            losses.append(line)
+        elif any(key.startswith('lr/layer_') for key in line):
+            rates.append(line)
+        else:
+            metrics.append(line)
+    resumed = _RESUMED.search(_log_text(start))
+    return _Log(losses, rates, metrics, unreadable, tuple(map(int, resumed.groups())) if resumed else (0, 0))
+
+
+def _log_text(start):
+    file = start / f'{start.name}.log'
+    return file.read_text(errors='replace') if file.is_file() else ''
+
+
+def _join(run, log):
+    """Add the lines of the next start to a run, in place of those that it went back behind."""
+    if not (log.losses or log.metrics):
+        return
+    epoch, iteration = log.origin
+    if run.losses and iteration:
+        run.resumed.append(iteration)
+    if not iteration:
+        run.resumed.clear()
+    run.losses = [line for line in run.losses if line['step'] <= iteration] + log.losses
+    run.rates = [line for line in run.rates if line['step'] <= iteration] + log.rates
+    kept = epoch if run.metric_unit == 'epoch' else iteration
+    run.metrics = [line for line in run.metrics if line['step'] <= kept] + log.metrics
+
+
+def _read_config(file):
+    try:
+        return Config.fromfile(file)
+    except Exception as error:  # A config is a program of the user's: whatever it raises is theirs to see.
+        raise UserError(f'{file} cannot be read: {type(error).__name__}: {error}') from error
+
+
+def _config_name(folder):
+    """mmengine copies the config into the work dir under its own name; of several, the newest."""
+    copies = sorted(folder.glob('*.py'), key=lambda path: path.stat().st_mtime)
+    own = folder / f'{folder.name}.py'
+    return own.name if own in copies or not copies else copies[-1].name
+
+
+def _read_environment(start):
+    """mmengine's account of the machine at the top of a log, without how torch was compiled."""
+    block = _ENVIRONMENT.search(_log_text(start))
+    entries = re.findall(r'^ {4}([\w .]+): (.+)$', block.group(1), re.M) if block else []
+    return {name: value.strip() for name, value in entries if name != 'PyTorch compiling details'}
