@@ -4,6 +4,7 @@ mmengine's ``Registry.get`` imports ``<scope>.registry`` for a scope it has not 
 ``locations`` when something is first asked of it.
 """
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import Registry
@@ -13,3 +14,5 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor', scope='convnext_mm', parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
     locations=['convnext_mm.layer_decay'])
 HOOKS = Registry('hook', scope='convnext_mm', parent=MMENGINE_HOOKS, locations=['convnext_mm.checkpoint_hook'])
+# Without locations: each metric needs a toolbox, and is imported when a config is found to need it.
+METRICS = Registry('metric', scope='convnext_mm', parent=MMENGINE_METRICS)
