@@ -11,6 +11,7 @@ from .predictions import (
     compare_categories,
     compare_images,
     finish_folder,
+    index_categories,
     map_name,
     partial_folder,
     read_index_map,
@@ -18,11 +19,6 @@ from .predictions import (
 )
 from .progress import Bar
 from .registry import METRICS
-
-
-def index_categories(classes, reduce_zero_label):
-    """``id`` (the value of a pixel in an index PNG) and ``name`` of each class."""
-    return [dict(id=i + bool(reduce_zero_label), name=name) for i, name in enumerate(classes)]
 
 
 @METRICS.register_module()

@@ -107,6 +107,11 @@ def read_index_map(path, reduce_zero_label):
     return np.where(values == 0, 255, values - 1) if reduce_zero_label else values
 
 
+def index_categories(classes, reduce_zero_label):
+    """``id`` (the value of a pixel in an index PNG) and ``name`` of each class."""
+    return [dict(id=i + bool(reduce_zero_label), name=name) for i, name in enumerate(classes)]
+
+
 def map_name(image_path, folder):
     """Name of the index PNG of an image: its path below the images' folder, so that equal names do not meet."""
     relative = os.path.relpath(image_path, folder) if folder else os.path.basename(image_path)
@@ -177,6 +182,8 @@ def read_predictions(path):
         if not (path / INDEX_FILE).is_file():
             return Predictions({}, None, None, None)
         content = _read_json(path / INDEX_FILE)
+        if not isinstance(content, dict):
+            raise UserError(f'{path / INDEX_FILE} is not what tools/test.py --out writes: expected a JSON object')
         return Predictions(content.get('info', {}), content.get('images'), content.get('categories'), None)
     if not path.exists():
         raise UserError(f'predictions {str(path)!r} do not exist; expected what tools/test.py --out stored')

@@ -52,3 +52,7 @@ class Bar:
                            f'{clock(left)} left')
         if self.done == self.total:
             self.progress.end(f'{self.total} {self.what} in {clock(elapsed)}')
+
+    def say(self, text):
+        """Print a line that stays, above the bar."""
+        self.progress.end(text)

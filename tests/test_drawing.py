@@ -36,7 +36,7 @@ def texts(monkeypatch):
 
 
 @pytest.mark.parametrize(('size', 'drawn'), [((160, 192), (533, 640)), ((8, 8), (640, 640)), ((1, 1), (640, 640)),
-                                         ((30, 640), (30, 640)), ((900, 1200), (900, 1200)), ((640, 20), (640, 20))])
+                                         ((30, 640), (30, 640)), ((900, 1200), (900, 1200)), ((640, 200), (640, 200))])
 def test_small_images_are_enlarged_and_large_ones_left(size, drawn):
     boxes, masks = instances(*size)
     before = image(*size)
