@@ -22,7 +22,9 @@ def replacing(path):
     except OSError as error:
         raise UserError(f'{path} cannot be written: {error.strerror or error}') from error
     finally:
-        temporary.unlink(missing_ok=True)
+        # A folder that could not be made holds nothing either.
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def check_place(argument, path):
@@ -35,13 +37,13 @@ def check_place(argument, path):
     Raises:
         UserError: A file stands where a folder is needed, or there is no permission.
     """
-    path = Path(path).absolute()
+    name, path = str(path), Path(path).absolute()
     folder = path
     while not os.path.lexists(folder):
         folder = folder.parent
     # What is there already is replaced by renaming, which its folder must allow.
     folder = folder.parent if folder == path and not path.is_dir() else folder
     if not folder.is_dir():
-        raise UserError(f'{argument} {str(path)!r} cannot be written: {folder} is not a folder')
+        raise UserError(f'{argument} {name!r} cannot be written: {folder} is not a folder')
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f'{argument} {str(path)!r} cannot be written: no permission to write in {folder}')
+        raise UserError(f'{argument} {name!r} cannot be written: no permission to write in {folder}')

@@ -28,6 +28,8 @@ from .progress import Bar
 #: Endings of the files that are taken from a folder or a glob.
 ENDINGS = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
 SCORE_THR = .3
+#: Folders of the results.
+PICTURES, MAPS = 'pictures', 'maps'
 
 
 class Loaded(NamedTuple):
@@ -44,12 +46,12 @@ def find_images(inputs, out_dir):
 
     Args:
         inputs (Sequence[str]): As given.
-        out_dir (str | Path): Left out, as it may lie in a folder that is given.
+        out_dir (str | Path): Its pictures and maps are left out, as they may lie in a folder that is given.
 
     Raises:
         UserError: Naming an input in which there is no image.
     """
-    own, files = Path(out_dir).resolve(), {}
+    own, files = {Path(out_dir, folder).resolve() for folder in (PICTURES, MAPS)}, {}
     for name in inputs:
         path = Path(name).expanduser()
         if path.is_file():
@@ -59,7 +61,7 @@ def find_images(inputs, out_dir):
         else:
             found = sorted(Path(match) for match in glob.glob(str(path), recursive=True)
                            if match.lower().endswith(ENDINGS) and os.path.isfile(match))
-        found = [file for file in found if own not in file.resolve().parents]
+        found = [file for file in found if own.isdisjoint(file.resolve().parents)]
         if not found:
             raise UserError(f'input {name!r} {"has no images" if path.is_dir() else "is no file, and matches none"}; '
                             f'expected images, folders or globs of {", ".join(ENDINGS)}')
@@ -180,7 +182,7 @@ class Segmentations:
 
     def add(self, loaded, sample, entry):
         index_map = sample.pred_sem_seg.data.squeeze(0).cpu().numpy()
-        entry['map'] = entry['picture'].replace('pictures/', 'maps/')
+        entry['map'] = f'{MAPS}/{Path(entry["picture"]).name}'
         write_index_map(self.folder / entry['map'], index_map, self.predictor.reduce_zero_label)
         names, palette = self.predictor.names, self.predictor.palette
         return drawing.with_legend(drawing.draw_segmentation(loaded.pixels, index_map, names, palette),
@@ -230,7 +232,7 @@ def predict(args):
         results = Detections(predictor, folder, info['score_thr'])
     images, skipped = _run(predictor, files, folder, results, args.batch_size)
     results.finish(dict(info, skipped=skipped), images)
-    print(f'{len(images)} pictures in {folder / "pictures"}, results in {folder / INDEX_FILE}', flush=True)
+    print(f'{len(images)} pictures in {folder / PICTURES}, results in {folder / INDEX_FILE}', flush=True)
     if skipped:
         print(f'{len(skipped)} of {len(files)} images were skipped: {", ".join(skipped)}', flush=True)
     return bool(skipped)
@@ -260,7 +262,7 @@ def _run(predictor, files, folder, results, batch_size):
         for loaded, sample in zip(batch, samples):
             height, width = loaded.pixels.shape[:2]
             entry = dict(id=loaded.number, file_name=str(loaded.file), width=width, height=height,
-                         picture=f'pictures/{names[loaded.number - 1]}.png')
+                         picture=f'{PICTURES}/{names[loaded.number - 1]}.png')
             picture = results.add(loaded, sample, entry)
             with replacing(folder / entry['picture']) as temporary:
                 Image.fromarray(picture).save(temporary, 'PNG')
