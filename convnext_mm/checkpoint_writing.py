@@ -8,8 +8,8 @@ from mmengine.hooks import CheckpointHook
 
 from .checkpoint_seal import seal
 from .errors import RunStopped, UserError
+from .files import write_whole
 from .registry import HOOKS
-from .run_status import write_whole
 
 #: ``backend_args`` with which mmengine writes through this module.
 ATOMIC = dict(backend='convnext_mm')

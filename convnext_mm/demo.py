@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from . import drawing, shapes, tables
+from .progress import Progress, clock
 
 #: Of a run on two cores of a machine that does nothing else, without a GPU.
 MINUTES = 9
@@ -22,8 +23,6 @@ PICTURES = 12
 #: Page about both trainings, below the folder of the demo.
 REPORT = 'report.html'
 MIN_SCORE = .5
-#: Seconds between two lines of progress where the output is not a terminal.
-PACE = 10
 #: Lines of a failed step's log that are shown.
 TAIL = 25
 #: mmengine's lines: `Epoch(train)  [2][10/40]  ...  eta: 0:05:47  ...  loss: 1.2345`, `Iter(test) [10/40]  eta: ...`.
@@ -66,11 +65,6 @@ class StepFailed(Exception):
         self.code = code
 
 
-def clock(seconds):
-    """Seconds as minutes and seconds, ``7:05``."""
-    return f'{int(seconds) // 60}:{int(seconds) % 60:02d}'
-
-
 def read_progress(line):
     """A line of mmengine's log in short, or None where it tells no progress.
 
@@ -90,30 +84,13 @@ def read_progress(line):
     return ', '.join([*parts, f'{re.sub("^0:0?", "", match["eta"])} left'])
 
 
-class Progress:
-    """Shows one line of progress: rewritten in place on a terminal, elsewhere a new one every ``PACE`` seconds."""
-
-    def __init__(self):
-        self.live, self.shown = sys.stdout.isatty(), -PACE
-
-    def show(self, text):
-        if self.live:
-            print(f'\r\033[K    {text}', end='', flush=True)
-        elif time.monotonic() - self.shown >= PACE:
-            self.shown = time.monotonic()
-            print(f'    {text}', flush=True)
-
-    def end(self, text):
-        print(f'\r\033[K    {text}' if self.live else f'    {text}', flush=True)
-
-
 def run_step(command, folder, log):
     """Run a command in ``folder`` with its output in the file ``log``, showing its progress; return the seconds taken.
 
     Raises:
         StepFailed: After showing the end of the log.
     """
-    start, progress, rest = time.monotonic(), Progress(), ''
+    start, progress, rest = time.monotonic(), Progress(indent='    '), ''
     print(f'    $ {shlex.join(command)}\n    log: {os.path.relpath(log)}', flush=True)
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, 'w') as output, open(log, errors='replace') as written:

@@ -3,7 +3,6 @@
 Pure functions on numpy arrays; every image is RGB, uint8, (H, W, 3). Images whose longer side is below ``LONG_SIDE``
 are enlarged to it first, so lines and letters are sharp on small images too.
 """
-import colorsys
 import importlib.util
 from functools import cache
 from pathlib import Path
@@ -31,14 +30,24 @@ def palette(count):
         count (int): Number of classes.
 
     Returns:
-        ndarray: RGB, uint8, (count, 3); the first ``len(COLOURS)`` are hand-picked, later ones step round the hues.
+        ndarray: RGB, uint8, (count, 3); the first ``len(COLOURS)`` are hand-picked, each later one is as far as can be
+        from all before it (in CIELAB, where distance is difference to the eye), neither dark, pale nor grey.
     """
-    colours = list(COLOURS[:count])
-    for i in range(len(colours), count):
-        # Steps of the golden ratio never come close to an earlier hue soon; three lightnesses part those that do.
-        colour = colorsys.hls_to_rgb(i * .61803398875 % 1, (.42, .58, .72)[i % 3], .7)
-        colours.append(tuple(round(255 * c) for c in colour))
+    steps = np.arange(0, 256, 15, np.uint8)
+    candidates = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, 3)
+    lightness, *hue = _lab(candidates).T
+    candidates = candidates[(lightness > 30) & (lightness < 90) & (np.hypot(*hue) > 25)]
+    places, colours = _lab(candidates), list(COLOURS[:count])
+    nearest = np.full(len(candidates), np.inf)
+    for i in range(count):
+        if i >= len(COLOURS):
+            colours.append(candidates[nearest.argmax()])
+        nearest = np.minimum(nearest, np.linalg.norm(places - _lab(colours[i]), axis=1))
     return np.array(colours, np.uint8).reshape(-1, 3)
+
+
+def _lab(colours):
+    return cv2.cvtColor(np.float32(colours).reshape(1, -1, 3) / 255, cv2.COLOR_RGB2LAB)[0]
 
 
 @cache
@@ -77,10 +86,16 @@ def _enlarge(image):
 
 def _enlarge_mask(mask, factor, size):
     """A mask at another (width, height), ``factor`` times as large, with smooth edges in place of stairs."""
-    mask = np.asarray(mask, np.float32)
-    if factor > 1:
-        mask = cv2.GaussianBlur(cv2.resize(mask, size, interpolation=cv2.INTER_LINEAR), (0, 0), .5 * factor)
-    return mask >= .5
+    if factor == 1:
+        return np.asarray(mask, bool)
+    mask = cv2.resize(np.asarray(mask, np.float32), size, interpolation=cv2.INTER_LINEAR)
+    return cv2.GaussianBlur(mask, (0, 0), .5 * factor) >= .5
+
+
+def _window(mask):
+    """Rows and columns in which a mask lies: a photograph with a hundred instances is not to be gone over for each."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    return tuple(slice(lines[0], lines[-1] + 1) if lines.size else slice(0, 0) for lines in (rows, columns))
 
 
 def _tint(canvas, region, colour):
@@ -123,12 +138,19 @@ def _place_label(size, box, taken, canvas):
     return best[1]
 
 
+def _widen(picture, width):
+    """A picture with paper at its right where it is narrower than a text."""
+    missing = max(int(np.ceil(width)) - picture.shape[1], 0)
+    return np.hstack([picture, np.full((picture.shape[0], missing, 3), PAPER, np.uint8)]) if missing else picture
+
+
 def _draw_labels(canvas, boxes, texts, colours):
     """Class names on chips of their colours, the later boxes' labels moved out of the way of the earlier ones."""
-    picture = Image.fromarray(canvas)
-    draw, unit = ImageDraw.Draw(picture), _unit(canvas)
+    unit = _unit(canvas)
     font, pad = _font(max(round(14 * unit), 10)), max(round(3 * unit), 2)
     ascent, descent = font.getmetrics()
+    picture = Image.fromarray(_widen(canvas, max((font.getlength(text) + 2 * pad + 1 for text in texts), default=0)))
+    draw = ImageDraw.Draw(picture)
     taken = []
     for box, text, colour in zip(boxes, texts, colours):
         size = (draw.textlength(text, font=font) + 2 * pad, ascent + descent + pad)
@@ -139,8 +161,11 @@ def _draw_labels(canvas, boxes, texts, colours):
     return np.array(picture)
 
 
-def _outline(canvas, mask, colour, unit):
-    contours = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)[0]
+def _outline(canvas, mask, window, colour, unit):
+    if not mask.size:
+        return
+    contours = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE,
+                                offset=(int(window[1].start), int(window[0].start)))[0]
     # A pale halo keeps the outline visible where the image has the class's own colour.
     for shade, thickness in ((PAPER, 4), (tuple(map(int, colour)), 2)):
         cv2.drawContours(canvas, contours, -1, shade, max(round(thickness * unit), 1), cv2.LINE_AA)
@@ -159,7 +184,7 @@ def draw_instances(image, boxes, labels, class_names, scores=None, masks=None, p
         palette (array, optional): RGB, (K, 3). Defaults to ``drawing.palette(K)``.
 
     Returns:
-        ndarray: The picture, enlarged as the module says.
+        ndarray: The picture, enlarged as the module says, with paper at its right where a label is wider.
 
     Raises:
         ArgumentValueError: Shapes, lengths or labels that do not fit each other.
@@ -183,11 +208,15 @@ def draw_instances(image, boxes, labels, class_names, scores=None, masks=None, p
         masks = np.asarray(masks)
         if masks.shape[1:] != image.shape[:2]:
             raise ArgumentValueError(f'masks must have the size of the image, {image.shape[:2]}, got {masks.shape[1:]}')
-        large = [_enlarge_mask(mask, factor, size) for mask in masks]
+        windows, parts = [], []
+        for mask in masks:
+            large = _enlarge_mask(mask, factor, size)
+            windows.append(_window(large))
+            parts.append(large[windows[-1]].copy())
         for i in order:
-            _tint(canvas, large[i], colours[labels[i]])
+            _tint(canvas[windows[i]], parts[i], colours[labels[i]])
         for i in order:
-            _outline(canvas, large[i], colours[labels[i]], unit)
+            _outline(canvas, parts[i], windows[i], colours[labels[i]], unit)
     for i in order:
         (x0, y0, x1, y1), colour = np.round(boxes[i]).astype(int).tolist(), tuple(map(int, colours[labels[i]]))
         cv2.rectangle(canvas, (x0, y0), (x1 - 1, y1 - 1), colour, max(round(2 * unit), 1))
@@ -245,8 +274,9 @@ def segmentation_legend(index_maps, class_names, palette=None, ignore_index=255)
 
 
 def _draw_legend(entries, width, unit):
-    """Swatches with names in rows that fit the width, on paper; an entry without colour gets a hollow swatch."""
+    """Swatches with names in rows that fit the width (or as wide as a name), on paper; without colour a hollow one."""
     font, side, gap = _font(max(round(14 * unit), 10)), round(16 * unit), round(8 * unit)
+    width = max(width, *(int(np.ceil(3 * gap + side + font.getlength(name))) for name, _ in entries))
     places, x, y = [], gap, gap
     for name, _ in entries:
         length = side + gap + font.getlength(name)
@@ -289,8 +319,25 @@ def side_by_side(panels, titles, legend=()):
         draw.text((x, head / 2), title, fill=INK, font=_font(max(round(16 * unit), 10), bold=True), anchor='lm')
         picture.paste(Image.fromarray(panel), (x, head))
         x += panel.shape[1] + gap
-    picture = np.array(picture)
-    return np.vstack([picture, _draw_legend(legend, width, unit)]) if legend else picture
+    return with_legend(np.array(picture), legend, unit)
+
+
+def with_legend(picture, entries, unit=None):
+    """A picture with a legend below it.
+
+    Args:
+        picture (ndarray): RGB, uint8, (H, W, 3).
+        entries (Sequence[tuple[str, tuple]]): Names and RGB colours (None: hollow swatch); none leave it as it is.
+        unit (float, optional): Size of the letters, 1 at ``LONG_SIDE``. Defaults to what fits the picture.
+
+    Returns:
+        ndarray: RGB, uint8.
+    """
+    picture = _check_image(picture)
+    if not entries:
+        return picture
+    legend = _draw_legend(entries, picture.shape[1], unit or _unit(picture))
+    return np.vstack([_widen(picture, legend.shape[1]), legend])
 
 
 def contact_sheet(pictures, columns=2):

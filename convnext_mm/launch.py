@@ -1,4 +1,4 @@
-"""From a config and a command line to a Runner: what `tools/train.py` and `tools/test.py` share."""
+"""From a config and a command line to a Runner: what the tools share that train, test, evaluate and predict."""
 import os
 from pathlib import Path
 
@@ -12,7 +12,6 @@ from mmengine.runner import Runner
 
 from .checkpoint_loader import register_loader
 from .checkpoint_reader import trust_pickles
-from .download import resolve
 from .errors import RunInterrupted, UserError
 from .names import type_name
 from .preflight import check_backbone, check_data, check_work_dir
@@ -33,12 +32,19 @@ class OverrideAction(DictAction):
             parser.error(f'argument {option_string}: {" ".join(values)!r} is not KEY=VALUE ...: {error}')
 
 
-def add_arguments(parser):
-    """Arguments that training and testing share, named as in mmdet's and mmseg's tools."""
+def add_config_arguments(parser):
+    """Arguments of every tool that reads a config, named as in mmdet's and mmseg's tools."""
     parser.add_argument('config', help='config file')
-    parser.add_argument('--work-dir', help='folder for logs and checkpoints (work_dirs/FOLDER/NAME of the config)')
     parser.add_argument('--cfg-options', nargs='+', action=OverrideAction, metavar='KEY=VALUE',
                         help='override settings of the config, such as model.backbone.with_cp=True')
+    # What load_config reads besides, for tools without these arguments.
+    parser.set_defaults(work_dir=None, launcher='none')
+
+
+def add_arguments(parser):
+    """Arguments that training and testing share, named as in mmdet's and mmseg's tools."""
+    add_config_arguments(parser)
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints (work_dirs/FOLDER/NAME of the config)')
     parser.add_argument('--trust-checkpoint', action='store_true',
                         help='load checkpoints that may run code when they are read')
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='how processes were started')
@@ -165,21 +171,6 @@ def set_show_dir(cfg, show_dir):
         hook.test_out_dir = show_dir
 
 
-def set_out(cfg, out):
-    """Store predictions: detectors into a pickle file, segmentors as index PNGs into a folder."""
-    evaluators = [cfg.test_evaluator] if isinstance(cfg.test_evaluator, dict) else cfg.test_evaluator
-    segmentation = [e for e in evaluators if type_name(e) == 'IoUMetric']
-    if segmentation:
-        if os.path.isfile(out) or out.endswith(('.pkl', '.pickle')):
-            raise UserError(f'--out {out!r}: the predictions of a segmentor go into a folder, as index PNGs')
-        for evaluator in segmentation:
-            evaluator.update(output_dir=out, keep_results=True)
-    elif out.endswith(('.pkl', '.pickle')):
-        cfg.test_evaluator = [*evaluators, dict(type='DumpDetResults', out_file_path=out)]
-    else:
-        raise UserError(f'--out {out!r}: the predictions of a detector go into a .pkl or .pickle file')
-
-
 def set_tta(cfg):
     """Wrap the model for test-time augmentation by the config's ``tta_model`` and ``tta_pipeline``."""
     if _has_masks(cfg.model):
@@ -190,10 +181,15 @@ def set_tta(cfg):
         raise UserError(f'--tta needs {" and ".join(missing)} in the config, which has none')
     cfg.model.setdefault('test_cfg', ConfigDict()).update(cfg.get('tta_test_cfg', {}))
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+    test_dataset(cfg).pipeline = cfg.tta_pipeline
+
+
+def test_dataset(cfg):
+    """The data set of the test, without wrappers such as RepeatDataset."""
     dataset = cfg.test_dataloader.dataset
     while 'dataset' in dataset:
         dataset = dataset.dataset
-    dataset.pipeline = cfg.tta_pipeline
+    return dataset
 
 
 def _has_masks(model):
@@ -235,21 +231,3 @@ def train(args):
                       exit_code=getattr(error, 'exit_code', 1))
         raise
     update_status(cfg.work_dir, state='finished')
-
-
-def test(args):
-    """Test a checkpoint by a command line (see `tools/test.py`)."""
-    cfg = load_config(args, 'test_dataloader', 'test_evaluator', 'test_cfg')
-    # A wrong name is told at once; what has to be fetched waits until the data is known to be there.
-    resolve(args.checkpoint)
-    cfg.load_from = args.checkpoint
-    if args.show_dir:
-        set_show_dir(cfg, args.show_dir)
-    if args.out:
-        set_out(cfg, args.out)
-    check_backbone(cfg)
-    check_data(cfg, ('test',))
-    if args.tta:
-        set_tta(cfg)
-    fit_to_device(cfg)
-    build_runner(cfg, args.trust_checkpoint).test()

@@ -5,6 +5,7 @@ mmengine's ``Registry.get`` imports ``<scope>.registry`` for a scope it has not 
 """
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import LOOPS as MMENGINE_LOOPS
+from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import VISBACKENDS as MMENGINE_VISBACKENDS
@@ -19,3 +20,5 @@ HOOKS = Registry('hook', scope='convnext_mm', parent=MMENGINE_HOOKS, locations=[
 LOOPS = Registry('loop', scope='convnext_mm', parent=MMENGINE_LOOPS, locations=['convnext_mm.train_loops'])
 VISBACKENDS = Registry('vis_backend', scope='convnext_mm', parent=MMENGINE_VISBACKENDS,
                        locations=['convnext_mm.monitor'])
+# Without locations: each metric needs a toolbox, and is imported when a config is found to need it.
+METRICS = Registry('metric', scope='convnext_mm', parent=MMENGINE_METRICS)

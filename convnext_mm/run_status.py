@@ -6,6 +6,8 @@ from pathlib import Path
 
 from mmengine.dist import is_main_process
 
+from .files import write_whole
+
 NAME = 'status.json'
 
 
@@ -38,24 +40,3 @@ def _write(work_dir, content):
     if is_main_process():
         content['time'] = time.strftime('%Y-%m-%dT%H:%M:%S%z')
         write_whole(Path(work_dir) / NAME, (json.dumps(content, indent=2) + '\n').encode())
-
-
-def write_whole(path, *parts):
-    """Write bytes so that the file is never seen half-written, not even after a power cut: to the side, then moved."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'{path.name}.{os.getpid()}.partial')
-    try:
-        with open(partial, 'wb') as file:
-            for part in parts:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    finally:
-        partial.unlink(missing_ok=True)

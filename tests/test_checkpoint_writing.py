@@ -9,7 +9,7 @@ import pytest
 import torch
 from toy import build_runner
 
-from convnext_mm import run_status
+from convnext_mm import files
 from convnext_mm.checkpoint_reader import CheckpointError, read
 from convnext_mm.checkpoint_seal import LENGTH, seal
 from convnext_mm.checkpoint_writing import AtomicBackend
@@ -63,7 +63,7 @@ def test_a_failed_write_leaves_what_was_there(file, monkeypatch, error, said):
 
     def fail(descriptor):
         raise error
-    monkeypatch.setattr(run_status.os, 'fsync', fail)
+    monkeypatch.setattr(files.os, 'fsync', fail)
     with pytest.raises(RunStopped, match=said):
         AtomicBackend().put(bytes_of(dict(other=1)), str(file))
     assert file.read_bytes() == before

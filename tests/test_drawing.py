@@ -36,7 +36,7 @@ def texts(monkeypatch):
 
 
 @pytest.mark.parametrize(('size', 'drawn'), [((160, 192), (533, 640)), ((8, 8), (640, 640)), ((1, 1), (640, 640)),
-                                         ((30, 640), (30, 640)), ((900, 1200), (900, 1200)), ((640, 20), (640, 20))])
+                                         ((30, 640), (30, 640)), ((900, 1200), (900, 1200)), ((640, 200), (640, 200))])
 def test_small_images_are_enlarged_and_large_ones_left(size, drawn):
     boxes, masks = instances(*size)
     before = image(*size)
@@ -201,3 +201,21 @@ def test_bad_arguments_are_named(function, arguments, named):
         function(*arguments)
     assert isinstance(raised.value, UserError)
     assert str(raised.value).startswith(named) and '\n' not in str(raised.value)
+
+
+def test_a_label_is_whole_on_a_narrow_image():
+    picture = drawing.draw_instances(image(640, 20), [[2, 300, 18, 400]], [0], ('a rather long name',), scores=[.5])
+    assert picture.shape[0] == 640 and picture.shape[1] > 130
+    chip = (picture == drawing.COLOURS[0]).all(axis=-1).sum(axis=1) > 60
+    assert chip.sum() > 10
+    assert not (picture[chip][:, -2:] == drawing.PAPER).all(axis=-1).any(), 'letters end before the edge'
+    legend = drawing.with_legend(image(640, 20), [('a rather long name', (1, 2, 3))])
+    assert legend.shape[1] > 130
+    assert (legend[-8:] == drawing.PAPER).all() and (legend[:600, 30:] == drawing.PAPER).all()
+
+
+def test_150_classes_look_different():
+    """Beyond ten units of CIELAB, colours are told apart when they are not side by side."""
+    places = drawing._lab(drawing.palette(150))
+    distances = np.linalg.norm(places[:, None] - places[None], axis=-1) + 1e9 * np.eye(150)
+    assert distances.min() > 15

@@ -10,7 +10,7 @@ import torch
 from conftest import ROOT
 from mmengine.config import Config
 
-from convnext_mm import launch
+from convnext_mm import evaluation, launch
 from convnext_mm.errors import UserError
 
 pytest.importorskip('mmdet', reason='mmdet is not installed')
@@ -108,16 +108,11 @@ def test_tta_is_the_official_protocol():
         assert len(flips) == 2
 
 
-def test_out_and_show_dir(tmp_path):
+def test_show_dir():
     cfg = config()
-    launch.set_out(cfg, 'a.pkl')
-    assert [e.type for e in cfg.test_evaluator] == ['CocoMetric', 'DumpDetResults']
     launch.set_show_dir(cfg, 'pictures')
     assert (cfg.default_hooks.visualization.draw, cfg.default_hooks.visualization.test_out_dir) == (True, 'pictures')
     cfg = config(UPERNET)
-    launch.set_out(cfg, str(tmp_path))
-    evaluator, = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
-    assert (evaluator.output_dir, evaluator.keep_results) == (str(tmp_path), True)
     launch.set_show_dir(cfg, 'pictures')
     assert (cfg.default_hooks.visualization.draw, cfg.visualizer.save_dir) == (True, 'pictures')
 
@@ -127,8 +122,6 @@ MISTAKES = [
     (lambda: config('configs/_base_/models/upernet.py'), 'has no test_dataloader'),
     (lambda: config(cfg_options={'model.roi_head.bbox_head.9.num_classes': 2}), '--cfg-options .*does not fit'),
     (lambda: launch.set_resume(config(), 'gone.pth'), "--resume 'gone.pth' does not exist"),
-    (lambda: launch.set_out(config(), 'folder'), "--out 'folder'.*detector.*pkl"),
-    (lambda: launch.set_out(config(UPERNET), 'a.pkl'), "--out 'a.pkl'.*segmentor.*folder"),
     (lambda: launch.set_tta(config()), '--tta is not possible.*masks'),
     (lambda: launch.set_amp(config(LARGE, cfg_options={'amp_dtype': 'int8'})), 'amp_dtype.*float16 or bfloat16.*int8'),
     (lambda: launch.set_amp(config(cfg_options={'optim_wrapper.type': 'Own'})), '--amp needs .*Own'),
@@ -150,19 +143,20 @@ class Started(Exception):
 @pytest.fixture
 def start(monkeypatch, tmp_path):
     """Call train or test by a command line up to the runner, and return the config that it would get."""
-    monkeypatch.setattr(launch, 'check_data', lambda cfg, splits: None)
     monkeypatch.setattr(launch, 'get_device', lambda: 'cuda')
     monkeypatch.chdir(tmp_path)
-    (tmp_path / 'a.pth').touch()
+    torch.save(dict(weight=torch.zeros(1)), tmp_path / 'a.pth')
 
     def build(cfg, trust):
         raise Started(cfg, trust)
 
     def call(action, leaf, **arguments):
-        monkeypatch.setattr(launch, 'build_runner', build)
+        for module in (launch, evaluation):
+            monkeypatch.setattr(module, 'check_data', lambda cfg, splits: None)
+            monkeypatch.setattr(module, 'build_runner', build)
         defaults = dict(config=str(ROOT / leaf), work_dir=None, cfg_options=None, launcher='none', resume=None, amp=False,
                         auto_scale_lr=False, trust_checkpoint=False, checkpoint=str(tmp_path / 'a.pth'), tta=False,
-                        show_dir=None, out=None, deterministic=False, effective_batch_size=None)
+                        show_dir=None, out=None, reference='auto', deterministic=False, effective_batch_size=None)
         with pytest.raises(Started) as info:
             action(Namespace(**{**defaults, **arguments}))
         return info.value.args
@@ -185,17 +179,29 @@ def test_train_passes_its_arguments_on(start):
 
 
 def test_test_passes_its_arguments_on(start, tmp_path):
-    cfg, _ = start(launch.test, UPERNET)
+    cfg, _ = start(evaluation.test, UPERNET)
     assert (cfg.model.type, cfg.load_from) == ('EncoderDecoder', str(tmp_path / 'a.pth'))
-    cfg, _ = start(launch.test, UPERNET, tta=True, show_dir='pictures', out='masks')
-    assert (cfg.model.type, cfg.visualizer.save_dir) == ('SegTTAModel', 'pictures')
+    out = str(tmp_path / 'masks')
+    cfg, trust = start(evaluation.test, UPERNET, tta=True, show_dir='pictures', out=out, trust_checkpoint=True)
+    assert (cfg.model.type, cfg.visualizer.save_dir, trust) == ('SegTTAModel', 'pictures', True)
+    evaluator, = cfg.test_evaluator
+    assert (evaluator.type, evaluator.out, evaluator.info.protocol) == ('convnext_mm.IoUMetric', out, 'multi-scale')
+    cfg, _ = start(evaluation.test, CASCADE, out=str(tmp_path / 'p.json'))
+    assert [e.type for e in cfg.test_evaluator] == ['convnext_mm.CocoMetric']
+    cfg, _ = start(evaluation.test, CASCADE, out=str(tmp_path / 'p.pkl'))
+    assert [e.type for e in cfg.test_evaluator] == ['convnext_mm.CocoMetric', 'DumpDetResults']
+    assert 'out' not in cfg.test_evaluator[0]
 
 
-def test_nothing_is_fetched_before_the_run_is_built(start, monkeypatch):
+def test_nothing_is_fetched_before_the_data_is_known_to_be_there(start, monkeypatch):
+    def missing(cfg, splits):
+        raise Started('no data')
     monkeypatch.setattr('convnext_mm.download.fetch', lambda url: pytest.fail('fetched too early'))
-    name = 'cascade_mask_rcnn_convnext_tiny_1k_3x'
-    cfg, _ = start(launch.test, CASCADE, checkpoint=name)
-    assert cfg.load_from == name
+    monkeypatch.setattr(evaluation, 'check_backbone', lambda cfg: monkeypatch.setattr(evaluation, 'check_data', missing))
+    start(evaluation.test, CASCADE, checkpoint='cascade_mask_rcnn_convnext_tiny_1k_3x')
+    with pytest.raises(UserError, match='no_such_name'):
+        evaluation.test(Namespace(config=str(ROOT / CASCADE), work_dir=None, cfg_options=None, launcher='none',
+                                  checkpoint='no_such_name', reference='auto'))
 
 
 def test_every_run_reads_and_writes_checkpoints_safely(monkeypatch):

@@ -1,0 +1,50 @@
+"""Outputs appear whole or not at all, and a place where they cannot be is found before."""
+import pytest
+
+from convnext_mm import files
+from convnext_mm.errors import UserError
+
+
+def test_a_file_appears_when_it_is_complete(tmp_path):
+    path = tmp_path / 'new' / 'a.txt'
+    with files.replacing(path) as temporary:
+        temporary.write_text('text')
+        assert not path.exists()
+    assert path.read_text() == 'text' and [p.name for p in path.parent.iterdir()] == ['a.txt']
+
+
+def test_what_fails_leaves_the_old_file(tmp_path):
+    path = tmp_path / 'a.txt'
+    path.write_text('old')
+    with pytest.raises(TypeError), files.replacing(path) as temporary:
+        temporary.write_text('half') + 'no number'
+    assert path.read_text() == 'old' and [p.name for p in tmp_path.iterdir()] == ['a.txt']
+
+
+def test_no_place_to_write(tmp_path):
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(UserError, match='cannot be written'), files.replacing(tmp_path / 'file' / 'a.txt') as temporary:
+        temporary.write_text('')
+
+
+@pytest.mark.parametrize(('path', 'good'), [
+    ('a', True), ('new/deep/a', True), ('file', True), ('folder', True), ('folder/a', True), ('file/a', False),
+    ('file/deep/a', False), ('dangling/a', False)])
+def test_places(path, good, tmp_path):
+    (tmp_path / 'file').write_text('')
+    (tmp_path / 'folder').mkdir()
+    (tmp_path / 'dangling').symlink_to(tmp_path / 'gone')
+    before = sorted(tmp_path.rglob('*'))
+    if good:
+        files.check_place('--out', tmp_path / path)
+    else:
+        with pytest.raises(UserError, match='--out .* is not a folder'):
+            files.check_place('--out', tmp_path / path)
+    assert sorted(tmp_path.rglob('*')) == before, 'nothing is made'
+
+
+def test_no_permission(tmp_path, monkeypatch):
+    # Whoever runs the tests may be root, who may write everywhere.
+    monkeypatch.setattr(files.os, 'access', lambda path, mode: False)
+    with pytest.raises(UserError, match='--out .* no permission'):
+        files.check_place('--out', tmp_path / 'a')
