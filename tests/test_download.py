@@ -83,6 +83,13 @@ def test_fetching_once(server, capfd, monkeypatch):
     assert 'fetching file.pth: 0.5 MB of 0.5 MB' in capfd.readouterr().err
 
 
+def test_progress_in_a_log(capsys):
+    progress = download._Progress('a.pth', 2_000_000)
+    for size in (1_000_000, 1_500_000, 2_000_000):
+        progress.show(size)
+    assert capsys.readouterr().err.splitlines() == ['fetching a.pth: 1.0 MB of 2.0 MB', 'fetching a.pth: 2.0 MB of 2.0 MB']
+
+
 def test_the_cache_is_torchs(server):
     digest = hashlib.sha256(server.file.read_bytes()).hexdigest()[:8]
     server.file.rename(server.file.with_name(f'file-{digest}.pth'))
