@@ -149,7 +149,7 @@ def fit_model(model, state_dict, training=False, file=None):
         model (nn.Module): The model; one without a ``convnext_mm.ConvNeXt`` gets its state dict back as it is.
         state_dict (dict): Of the same model, in mmdet 2.x or 3.x, mmseg 0.x or 1.x, or transformers naming, with the
             backbone in any naming.
-        training (bool): See ``load_checkpoint``. Defaults to False.
+        training (bool): See ``checkpoint_loader.load_checkpoint``. Defaults to False.
         file (str, optional): Where it is from, for messages. Defaults to what its reader noted.
 
     Raises:

@@ -191,7 +191,7 @@ def test_what_stands_beside_a_backbone_is_named(tmp_path, log):
     one_line(log(), '11 tensors left out, of neck, roi_head')
 
 
-def test_what_is_sharded_is_left_to_its_wrapper():
+def test_what_is_sharded_is_left_to_its_wrapper(tmp_path):
     model = detector(1)
     # FSDP's name for all parameters of a module in one.
     model.backbone.register_parameter('_flat_param', nn.Parameter(torch.ones(1)))
@@ -199,6 +199,9 @@ def test_what_is_sharded_is_left_to_its_wrapper():
     assert fit_model(model, state_dict) is state_dict
     model.load_state_dict(state_dict, strict=False)
     assert model.backbone._flat_param == 0
+    source = detector(2)
+    LOADERS['mmengine'](model, save(source.state_dict(), tmp_path / 'file.pth'))
+    assert torch.equal(model.neck.weight, source.neck.weight)
 
 
 def without(*names):

@@ -204,10 +204,11 @@ def test_heads_are_strict(task, tmp_path):
 
 def test_plain_content():
     content = dict(a=np.float32(.5), b=np.arange(3), c=[(np.int64(1), 'x')], d={np.int64(4): None, 'e': {1}},
-                   f=torch.ones(1), g=Evaluator())
+                   f=torch.ones(1), g=Evaluator(), h=np.array(['x']))
     plain = _to_plain(content, 'meta')
     assert type(plain['a']) is float
     assert torch.equal(plain['b'], torch.arange(3))
     assert type(plain['c'][0][0]) is int
     assert plain['d'] == {4: None, 'e': {1}}
     assert plain['g'] is content['g']
+    assert plain['h'] is content['h'], 'no tensor holds text'

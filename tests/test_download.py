@@ -29,8 +29,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         spoil = self.server.script.pop(0) if self.server.script else None
         time.sleep(.5 if spoil == 'slow' else 0)
         path = Path(self.server.folder, self.path.lstrip('/'))
-        if not path.is_file():
-            self.send_error(404)
+        if not path.is_file() or spoil == 'refuse':
+            self.send_error(416 if spoil else 404)
             return
         data, start = path.read_bytes(), 0
         if self.headers.get('Range') and spoil != 'no ranges':
@@ -70,15 +70,24 @@ def cached():
     return sorted(path.name for path in cache_folder().rglob('*') if path.is_file())
 
 
-def test_fetching_once(server, capfd):
+def test_fetching_once(server, capfd, monkeypatch):
     url = f'{server.address}/convnext/file.pth'
     for _ in range(2):
         path = fetch(url)
         assert path.startswith(os.path.join(os.environ['TORCH_HOME'], 'hub', 'checkpoints', ''))
         assert Path(path).read_bytes() == server.file.read_bytes()
+        # A cache that has the file may be read-only.
+        monkeypatch.setattr(download, '_lock', lambda path: pytest.fail('nothing is to be written'))
     assert len(server.requests) == 1
     assert cached() == ['file.pth']
     assert 'fetching file.pth: 0.5 MB of 0.5 MB' in capfd.readouterr().err
+
+
+def test_progress_in_a_log(capsys):
+    progress = download._Progress('a.pth', 2_000_000)
+    for size in (1_000_000, 1_500_000, 2_000_000):
+        progress.show(size)
+    assert capsys.readouterr().err.splitlines() == ['fetching a.pth: 1.0 MB of 2.0 MB', 'fetching a.pth: 2.0 MB of 2.0 MB']
 
 
 def test_the_cache_is_torchs(server):
@@ -139,6 +148,13 @@ def test_a_download_starts_over_where_it_must(server, state):
     assert Path(fetch(url)).read_bytes() == data
 
 
+def test_a_server_that_refuses_is_asked_once(server):
+    server.script = ['refuse', 'refuse']
+    with pytest.raises(CheckpointError, match='answers 416'):
+        fetch(f'{server.address}/convnext/file.pth')
+    assert len(server.requests) == 1
+
+
 @pytest.mark.parametrize(('change', 'words'), [
     (lambda data: b'<html>sign in first</html>', 'HTML'),
     (lambda data: data[:-200], 'truncated'),
@@ -177,13 +193,15 @@ def test_checksums_in_names(server, name, right):
 def test_short_names_from_a_mirror(server, monkeypatch, layout):
     arch = dict(depths=(1, 1, 1, 1), channels=(4, 8, 12, 16))
     state_dict = ConvNeXt(arch).state_dict()
-    torch.save({'model': state_dict}, server.folder / layout)
-    monkeypatch.setenv(download.MIRROR, f'{server.address}/')
+    path = server.folder / 'mirror' / layout
+    path.parent.mkdir(parents=True)
+    torch.save({'model': state_dict}, path)
+    monkeypatch.setenv(download.MIRROR, f'{server.address}/mirror/')
     backbone = ConvNeXt(arch, init_cfg=dict(type='Pretrained', checkpoint='convnext_tiny_in1k'))
     backbone.init_weights()
     assert torch.equal(backbone.stages[3][0].dwconv.weight, state_dict['stages.3.0.dwconv.weight'])
     assert cached() == ['convnext_tiny_1k_224.pth']
-    assert server.requests[0][0] == '/convnext/convnext_tiny_1k_224.pth'
+    assert server.requests[0][0] == '/mirror/convnext/convnext_tiny_1k_224.pth'
 
 
 def test_a_folder_as_a_mirror(server, monkeypatch):
