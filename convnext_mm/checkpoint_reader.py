@@ -85,6 +85,15 @@ def read(path):
     return content
 
 
+def read_dump(path):
+    """The content of a plain pickle of containers, numbers and tensors, as mmengine's ``dump`` writes results.
+
+    Raises:
+        CheckpointError: The file is damaged, or asks for anything else.
+    """
+    return _read_safely(lambda file, pages: _finish(_Unpickler(file).load(), None), os.fspath(path))
+
+
 def kind_of(path):
     """``zip``, ``legacy`` (torch's two formats) or ``safetensors``, by a file's first bytes.
 
@@ -156,14 +165,20 @@ def _read_safetensors(path):
 
 
 def _read_pickle(read_format, path):
+    try:
+        return _read_safely(read_format, path)
+    except Refused:
+        if _trust_pickles:
+            return _load_trusted(path)
+        raise
+
+
+def _read_safely(read_format, path):
     with open(path, 'rb') as file:
-        # Never closed by hand: the tensors share the mapping, and it ends with the last of them.
-        pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         try:
-            return read_format(file, pages)
+            # Never closed by hand: the tensors share the mapping, and it ends with the last of them.
+            return read_format(file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
         except Refused as error:
-            if _trust_pickles:
-                return _load_trusted(path)
             raise Refused(f'{path!r} {error}') from error
         except CheckpointError as error:
             raise CheckpointError(f'{path!r} {error}') from error
@@ -290,6 +305,8 @@ def _encode(text, encoding):
 ALLOWED = {
     'collections.OrderedDict': OrderedDict,
     'torch._utils._rebuild_tensor_v2': _maker('tensor'),
+    # A tensor's elements in a plain pickle: a file of torch's older format within it.
+    'torch.storage._load_from_bytes': _maker('bytes'),
     'torch._utils._rebuild_parameter': _named(lambda data, requires_grad=True, hooks=None: data),
     'torch.Size': _named(tuple),
     'torch.device': _named(lambda *parts: ':'.join(map(str, parts))),
@@ -353,7 +370,17 @@ def _finish_counter(record, finish, storage):
 
 def _finish_tensor(record, finish, storage):
     source, offset, size, stride, *_ = record.arguments
-    return storage(*source.arguments).as_strided(size, stride, offset)
+    elements = finish(source) if source.kind == 'bytes' else storage(*source.arguments)
+    return elements.as_strided(size, stride, offset)
+
+
+def _finish_storage(record, finish, storage):
+    return storage(*record.arguments)
+
+
+def _finish_bytes(record, finish, storage):
+    content, = record.arguments
+    return _read_legacy(io.BytesIO(content), bytearray(content))
 
 
 def _finish_dtype(record, finish, storage):
@@ -389,7 +416,8 @@ def _finish_namespace(record, finish, storage):
     return argparse.Namespace(**finish(record.state))
 
 
-_FINISHERS = {'tensor': _finish_tensor, 'dtype': _finish_dtype, 'array': _finish_array, 'scalar': _finish_scalar,
-              'counter': _finish_counter, 'history': _finish_history, 'namespace': _finish_namespace}
+_FINISHERS = {'tensor': _finish_tensor, 'storage': _finish_storage, 'bytes': _finish_bytes, 'dtype': _finish_dtype,
+              'array': _finish_array, 'scalar': _finish_scalar, 'counter': _finish_counter, 'history': _finish_history,
+              'namespace': _finish_namespace}
 _READERS = {'zip': functools.partial(_read_pickle, _read_zip), 'legacy': functools.partial(_read_pickle, _read_legacy),
             'safetensors': _read_safetensors}

@@ -43,8 +43,10 @@ def evaluate_coco(truth, annotations, kind, category_ids):
         evaluation.summarize()
     # (IoU thresholds, recalls, classes, sizes, most detections): all sizes, 100 detections.
     precision = evaluation.eval['precision'][:, :, :, 0, -1]
-    by_class = [column[column > -1] for column in precision.reshape(-1, precision.shape[2]).T]
-    return evaluation.stats, np.array([column.mean() if column.size else -1. for column in by_class])
+    columns = [column[column > -1] for column in precision.reshape(-1, precision.shape[2]).T]
+    # pycocotools sorts the ids.
+    by_id = {i: column.mean() if column.size else -1. for i, column in zip(evaluation.params.catIds, columns)}
+    return evaluation.stats, np.array([by_id[i] for i in category_ids])
 
 
 def _load(truth, results):
@@ -127,14 +129,17 @@ class CocoMetric(BaseCocoMetric):
         by_image = {image['id']: [] for image in predictions.images or ()} or {i: [] for i in expected}
         for annotation in predictions.annotations:
             by_image.setdefault(annotation['image_id'], []).append(annotation)
-        given = {image['id']: image['file_name'] for image in predictions.images or ()}
+        given = {image['id']: image['file_name'] for image in predictions.images or () if 'file_name' in image}
         compare_images(path, (names[i] for i in expected),
                        (given.get(i, names.get(i, f'image_id {i}')) for i in by_image))
+        ids = self.category_ids()
         if predictions.categories is not None:
-            compare_categories(path, {i: self._coco_api.cats[i]['name'] for i in self.category_ids()},
+            compare_categories(path, {i: self._coco_api.cats[i]['name'] for i in ids},
                                {category['id']: category['name'] for category in predictions.categories})
         if 'segm' in self.metrics and not all('segmentation' in a for a in predictions.annotations):
             raise UserError(f'predictions {path!r} lack masks (segmentation), which the config evaluates: set '
                             'test_evaluator.metric=bbox by --cfg-options for boxes alone')
+        if predictions.by_label:
+            by_image = {i: [dict(a, category_id=ids[a['category_id']]) for a in found] for i, found in by_image.items()}
         self.results = list(by_image.items())
         return self.evaluate(len(self.results))

@@ -15,12 +15,13 @@ from mmengine.registry import DATASETS, MODELS
 from PIL import Image, UnidentifiedImageError
 
 from . import drawing
-from .checkpoint import load_checkpoint, register_loader
+from .checkpoint_loader import load_checkpoint, register_loader
 from .checkpoint_reader import trust_pickles
 from .download import locate
 from .errors import ArgumentValueError, UserError
 from .files import check_place, replacing
-from .launch import load_config, test_dataset, type_name
+from .launch import load_config, test_dataset
+from .names import type_name
 from .predictions import INDEX_FILE, index_categories, to_annotations, write_detections, write_index_map
 from .preflight import check_backbone
 from .progress import Bar

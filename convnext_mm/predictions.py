@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from .checkpoint_reader import read_dump
 from .errors import UserError
 from .files import check_place, replacing
 
@@ -31,12 +32,14 @@ class Predictions(NamedTuple):
         images (list[dict] | None): As in the file; None in a list of results, which does not tell.
         categories (list[dict] | None): As in the file.
         annotations (list[dict] | None): COCO's results; None for segmentation.
+        by_label (bool): Whether ``category_id`` is a label from 0, as mmdet's dump does not know the ids.
     """
 
     info: dict
     images: list | None
     categories: list | None
     annotations: list | None
+    by_label: bool = False
 
 
 def to_annotations(image_id, boxes, scores, labels, category_ids, masks=None, mask_scores=None):
@@ -172,7 +175,7 @@ def check_file(argument, file):
 
 
 def read_predictions(path):
-    """Read what ``--out`` stored, or a JSON list of COCO's results, or a folder of index PNGs of mmseg's.
+    """Read what ``--out`` stored, a JSON list of COCO's results, mmdet's dump or a folder of mmseg's index PNGs.
 
     Raises:
         UserError: It is none of these.
@@ -188,8 +191,7 @@ def read_predictions(path):
     if not path.exists():
         raise UserError(f'predictions {str(path)!r} do not exist; expected what tools/test.py --out stored')
     if path.suffix in PICKLES:
-        raise UserError(f'predictions {str(path)!r} are a pickle, which can run code when it is read: store them with '
-                        "--out FILE.json, or evaluate them by mmdet's tools/analysis_tools/eval_metric.py")
+        return _read_dump(path)
     content = _read_json(path)
     if isinstance(content, list):
         content = dict(annotations=content)
@@ -199,6 +201,23 @@ def read_predictions(path):
         raise UserError(f"predictions {str(path)!r} are not COCO's: expected annotations with image_id, category_id, "
                         'bbox and score')
     return Predictions(content.get('info', {}), content.get('images'), content.get('categories'), annotations)
+
+
+def _read_dump(path):
+    """mmdet's ``DumpDetResults``, without running what a pickle may ask for."""
+    images, annotations = [], []
+    try:
+        for sample in read_dump(path):
+            found, image_id = sample['pred_instances'], sample['img_id']
+            images.append(dict(id=image_id))
+            annotations += to_annotations(
+                image_id, *(found[key].numpy() for key in ('bboxes', 'scores')), found['labels'].numpy(),
+                range(int(found['labels'].max()) + 1) if len(found['labels']) else (), found.get('masks'),
+                found['mask_scores'].numpy() if 'mask_scores' in found else None)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise UserError(f"predictions {str(path)!r} are not mmdet's dump of results: {type(error).__name__}: "
+                        f'{error}') from None
+    return Predictions({}, images, None, annotations, by_label=True)
 
 
 def _read_json(path):

@@ -12,7 +12,7 @@ from mmengine.utils import ProgressBar
 from PIL import Image, ImageOps
 
 from . import drawing
-from .checkpoint import load_checkpoint
+from .checkpoint_loader import load_checkpoint
 from .preflight import check_data
 
 #: Images that are looked at, as far as they can be predicted within ``SECONDS``, and how many of them are shown.

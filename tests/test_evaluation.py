@@ -1,6 +1,7 @@
 """What tools/test.py measures is what pycocotools and numpy find in its dumps; stored predictions give it again."""
 import json
 import os
+import pickle
 import runpy
 import shutil
 
@@ -284,11 +285,13 @@ def test_other_maps_are_refused(change, runs, files, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(('name', 'config', 'message'), [
-    ('gone.json', 'detector', 'do not exist'), ('p.pkl', 'detector', 'are a pickle, which can run code'),
+    ('gone.json', 'detector', 'do not exist'), ('p.pkl', 'detector', 'is truncated or damaged'), ('empty.pkl', 'detector', 'is truncated or damaged'), ('list.pkl', 'detector', "are not mmdet's dump"),
     ('text.json', 'detector', 'cannot be read as JSON'), ('maps', 'detector', 'are of another task'),
     ('list.json', 'segmentor', 'are of another task')])
 def test_what_is_no_predictions(name, config, message, files, tmp_path, capsys):
     (tmp_path / 'p.pkl').write_bytes(b'\x80')
+    (tmp_path / 'empty.pkl').write_bytes(b'')
+    (tmp_path / 'list.pkl').write_bytes(pickle.dumps([1, 2]))
     (tmp_path / 'text.json').write_text('text')
     (tmp_path / 'list.json').write_text('[]')
     (tmp_path / 'maps').mkdir()
@@ -296,12 +299,35 @@ def test_what_is_no_predictions(name, config, message, files, tmp_path, capsys):
     assert message in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_a_pickle_is_mmdets_own(files, tmp_path):
-    """As mmdet's --out writes it, for its own tools."""
+def test_a_pickle_is_mmdets_own_and_gives_the_figures_again(runs, files, tmp_path):
     assert tool('test', files['detector'], files['checkpoint'], '--work-dir', tmp_path, '--out', tmp_path / 'p.pkl') == 0
-    import pickle
     content = pickle.loads((tmp_path / 'p.pkl').read_bytes())
     assert len(content) == IMAGES and {'bboxes', 'scores', 'labels', 'masks'} <= content[0]['pred_instances'].keys()
+    assert tool('evaluate', tmp_path / 'p.pkl', files['detector'], '--work-dir', tmp_path / 'again') == 0
+    assert report(tmp_path / 'again')[0]['figures'] == report(runs['detector'][0])[0]['figures']
+
+
+def test_a_pickle_runs_nothing(files, tmp_path, capsys):
+    class Harm:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / 'harm'),)
+    (tmp_path / 'p.pkl').write_bytes(pickle.dumps([dict(img_id=Harm())]))
+    assert tool('evaluate', tmp_path / 'p.pkl', files['detector']) == 2
+    assert 'mkdir, which is no tensor and is not loaded' in capsys.readouterr().err
+    assert not (tmp_path / 'harm').exists()
+
+
+def test_classes_in_any_order_and_up_to_100_detections():
+    from pycocotools.coco import COCO
+
+    from convnext_mm.coco_metric import evaluate_coco
+    truth, boxes = COCO(), [[10 * i, 0, 8, 8] for i in range(14)]
+    truth.dataset = dict(images=[dict(id=1, width=200, height=20)], categories=[dict(id=7, name='a'), dict(id=3, name='b')], annotations=[
+        dict(id=i + 1, image_id=1, category_id=7 if i < 12 else 3, bbox=box, area=64, iscrowd=0) for i, box in enumerate(boxes)])
+    truth.createIndex()
+    found = [dict(image_id=1, category_id=7 if i < 12 else 3, bbox=box, score=.5) for i, box in enumerate(boxes[:13])]
+    _, by_class = evaluate_coco(truth, found, 'bbox', [7, 3])
+    assert by_class == pytest.approx([1, .505], abs=1e-3), 'all twelve of one class, one of two of the other'
 
 
 def test_maps_of_an_earlier_run_are_replaced(runs, files, tmp_path):
