@@ -1,5 +1,6 @@
 # make demo                     the main job from nothing: generated data, two trained models, a table, pictures
 # make test [STACK=openmmlab]   the tests, on the default or the classic distributions (or STACK=torch21)
+# make check-long [STACK=...]   the tests marked long, whole: 10,000 configurations, 2,000 damaged files, ... (an hour)
 # make lint                     ruff
 # make setup [STACK=...]        the environment alone
 STACK ?= onedl
@@ -9,7 +10,7 @@ VENV_torch21 := .venv-torch21
 PYTHON := $(VENV_$(STACK))/bin/python
 PYTEST_ARGS ?=
 
-.PHONY: demo test lint setup clean
+.PHONY: demo test check-long lint setup clean
 
 setup:
 	@python3 tools/setup_env.py $(STACK)
@@ -20,6 +21,10 @@ demo: setup
 # Two workers of one thread each: the tests are many and small.
 test: setup
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n 2 --dist loadfile $(PYTEST_ARGS) tests
+
+# A test marked long asks the fixture `size` (tests/conftest.py) how much to do: little in `make test`, all of it here.
+check-long: setup
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n 2 --dist loadfile -m long --long $(PYTEST_ARGS) tests
 
 lint: setup
 	$(PYTHON) -m ruff check .
