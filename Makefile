@@ -1,6 +1,7 @@
 # make demo                     the main job from nothing: generated data, two trained models, a table, pictures
 # make test [STACK=openmmlab]   the tests, on the default or the classic distributions (or STACK=torch21)
-# make check-long               the tests that take long: runs killed at many moments
+# make check-long [STACK=...]   the tests marked long, whole: 10,000 configurations, 2,000 damaged files, runs killed
+#                               at ten moments (an hour)
 # make lint                     ruff
 # make setup [STACK=...]        the environment alone
 STACK ?= onedl
@@ -22,9 +23,9 @@ demo: setup
 test: setup
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n 2 --dist loadfile $(PYTEST_ARGS) tests
 
-# What takes long of the tests: every one marked `long`.
+# A test marked long asks the fixture `size` (tests/conftest.py) how much to do: little in `make test`, all of it here.
 check-long: setup
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -s --long -m long $(PYTEST_ARGS) tests
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n 2 --dist loadfile -m long --long $(PYTEST_ARGS) tests
 
 lint: setup
 	$(PYTHON) -m ruff check .

@@ -7,7 +7,7 @@ from setuptools import setup
 ROOT = Path(__file__).parent
 VERSION = re.search(r"^__version__ = '(.+)'$", (ROOT / 'convnext_mm' / 'version.py').read_text(), re.M).group(1)
 COMMON = ['ftfy', 'regex', 'pycocotools', 'tensorboard']
-TEST = ['pytest', 'pytest-xdist', 'safetensors']
+TEST = ['pytest', 'pytest-xdist', 'hypothesis', 'safetensors']
 
 setup(
     name='convnext_mm',

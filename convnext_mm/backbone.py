@@ -1,4 +1,5 @@
 """The ConvNeXt backbone: four stages of features, each with its own LayerNorm, for FPN, UPerNet and their like."""
+import contextlib
 import math
 import operator
 import os
@@ -38,30 +39,35 @@ ARCHS = {
     'xlarge': Arch((3, 3, 27, 3), (256, 512, 1024, 2048)),
 }
 NUM_STAGES = 4
+#: Far beyond any model; a number mistyped beyond them would fill the memory instead of raising.
+MAX_CHANNELS, MAX_DEPTH = 2 ** 16, 1000
+#: Above, a few blocks take features out of float32's range.
+MAX_LAYER_SCALE = 1e6
 
 
-def _integer(name, value, low, high=None):
+def _integer(name, value, low, high):
     """``value`` as an int in [low, high]; booleans, which Python takes for integers, are refused."""
-    takes = f'an integer of {low} or more' if high is None else f'an integer from {low} to {high}'
+    takes = f'an integer from {low} to {high}'
     if isinstance(value, bool):
         raise ArgumentTypeError(f'{name} must be {takes}, got {value!r}')
     try:
         value = operator.index(value)
     except TypeError:
         raise ArgumentTypeError(f'{name} must be {takes}, got {value!r}') from None
-    if value < low or (high is not None and value > high):
+    if not low <= value <= high:
         raise ArgumentValueError(f'{name} must be {takes}, got {value}')
     return value
 
 
-def _number(name, value, low, below=None):
-    """``value`` as a finite float in [low, below)."""
-    takes = f'a number of {low} or more' if below is None else f'a number from {low} up to, not including, {below}'
+def _number(name, value, low, below):
+    """``value`` as a float in [low, below)."""
+    takes = f'a number from {low} up to, not including, {below:g}'
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ArgumentTypeError(f'{name} must be {takes}, got {value!r}')
-    if not math.isfinite(value) or value < low or (below is not None and value >= below):
+    if not low <= value < below:
         raise ArgumentValueError(f'{name} must be {takes}, got {value}')
-    return float(value)
+    # A fraction just below the limit may round up to it.
+    return min(float(value), math.nextafter(below, low))
 
 
 def _flag(name, value):
@@ -72,9 +78,11 @@ def _flag(name, value):
 
 def _sequence(name, value, takes):
     """``value`` as a list; anything in an order is taken, text excepted."""
-    if isinstance(value, (str, bytes, Mapping, Set)) or not hasattr(value, '__len__'):
-        raise ArgumentTypeError(f'{name} must be {takes}, got {value!r}')
-    return list(value)
+    if not isinstance(value, (str, bytes, Mapping, Set)) and hasattr(value, '__len__'):
+        # An array of numpy's or torch's without dimensions has a length, but none that it tells.
+        with contextlib.suppress(TypeError):
+            return list(value)
+    raise ArgumentTypeError(f'{name} must be {takes}, got {value!r}')
 
 
 def parse_arch(arch):
@@ -94,11 +102,11 @@ def parse_arch(arch):
         raise ArgumentValueError(f'arch as a dict must have the keys depths and channels, got {sorted(arch, key=str)}')
     fields = []
     for key in Arch._fields:
-        takes = f'a sequence of {NUM_STAGES} positive integers'
+        takes, high = f'a sequence of {NUM_STAGES} positive integers', MAX_DEPTH if key == 'depths' else MAX_CHANNELS
         value = _sequence(f'arch[{key!r}]', arch[key], takes)
         if len(value) != NUM_STAGES:
             raise ArgumentValueError(f'arch[{key!r}] must be {takes}, got {list(value)}')
-        fields.append(tuple(_integer(f'arch[{key!r}][{i}]', v, 1) for i, v in enumerate(value)))
+        fields.append(tuple(_integer(f'arch[{key!r}][{i}]', v, 1, high) for i, v in enumerate(value)))
     return Arch(*fields)
 
 
@@ -173,10 +181,10 @@ class ConvNeXt(BaseModule):
         super().__init__(init_cfg=init_cfg)
         parse_init_cfg(init_cfg)
         self.depths, self.channels = parse_arch(arch)
-        self.in_channels = _integer('in_channels', in_channels, 1)
+        self.in_channels = _integer('in_channels', in_channels, 1, MAX_CHANNELS)
         self.out_indices = parse_out_indices(out_indices)
         drop_path_rate = _number('drop_path_rate', drop_path_rate, 0, 1)
-        layer_scale_init_value = _number('layer_scale_init_value', layer_scale_init_value, 0)
+        layer_scale_init_value = _number('layer_scale_init_value', layer_scale_init_value, 0, MAX_LAYER_SCALE)
         use_grn = _flag('use_grn', use_grn)
         self.frozen_stages = _integer('frozen_stages', frozen_stages, -1, NUM_STAGES)
         self.with_cp = _flag('with_cp', with_cp)

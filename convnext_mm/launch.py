@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import Runner
 
+from .bad_samples import guard_data
 from .checkpoint_loader import register_loader
 from .checkpoint_reader import trust_pickles
 from .errors import RunInterrupted, UserError
@@ -50,19 +51,24 @@ def add_arguments(parser):
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='how processes were started')
 
 
-def read_config(file):
-    """The config in a file.
+def read_config(file, options=None):
+    """The config in a file, with overrides (``{'key.of.the.config': value}``) merged.
 
     Raises:
-        UserError: Where the file does not exist or is not a config.
+        UserError: Where the file does not exist or is not a config, or an override does not fit.
     """
     if not os.path.isfile(file):
         raise UserError(f'config {str(file)!r} does not exist; expected the path of a config file, such as '
                         'configs/cascade/convnext_t_3x.py')
     try:
-        return Config.fromfile(file)
+        cfg = Config.fromfile(file)
     except Exception as error:  # A config is a program of the user's: whatever it raises is theirs to see.
         raise UserError(f'config {str(file)!r} cannot be read: {type(error).__name__}: {error}') from error
+    try:
+        cfg.merge_from_dict(options or {})
+    except (KeyError, TypeError, IndexError, AssertionError) as error:
+        raise UserError(f'--cfg-options {options} does not fit {file}: {error}') from error
+    return cfg
 
 
 def load_config(args, *needed):
@@ -75,12 +81,7 @@ def load_config(args, *needed):
     Raises:
         UserError: Where the file is not a config that can be trained, or an override does not fit.
     """
-    cfg, path = read_config(args.config), Path(args.config)
-    if args.cfg_options:
-        try:
-            cfg.merge_from_dict(args.cfg_options)
-        except (KeyError, TypeError, IndexError, AssertionError) as error:
-            raise UserError(f'--cfg-options {args.cfg_options} does not fit {args.config}: {error}') from error
+    cfg, path = read_config(args.config, args.cfg_options), Path(args.config)
     missing = [key for key in ('model', *needed) if cfg.get(key) is None]
     if missing:
         raise UserError(f'config {args.config!r} has no {", ".join(missing)}: expected a config of a model with its '
@@ -197,13 +198,15 @@ def _has_masks(model):
 
 
 def build_runner(cfg, trust_checkpoint=False):
-    """The runner that the config asks for, mmengine's by default; its checkpoints are read and written safely."""
+    """The runner that the config asks for, mmengine's by default; its checkpoints and data are read safely."""
     trust_pickles(trust_checkpoint)
     register_loader()
     hooks = cfg.get('custom_hooks') or []
     if 'SafeCheckpointHook' not in map(type_name, hooks):
         cfg.custom_hooks = [*hooks, dict(type='convnext_mm.SafeCheckpointHook')]
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    guard_data(runner, cfg.get('max_bad_samples', 0.001))
+    return runner
 
 
 def train(args):

@@ -4,9 +4,11 @@ Source: `facebookresearch/ConvNeXt` ``object_detection/mmcv_custom/layer_decay_o
 under ``semantic_segmentation/``; arXiv:2201.03545, tables 8 and 9. Deviations: the number of layers is read off the
 model, and the groups honour mmengine's ``custom_keys``, ``norm_decay_mult`` and ``bias_decay_mult``.
 """
+import contextlib
+import math
 import re
 from collections.abc import Mapping
-from numbers import Real
+from numbers import Integral, Real
 
 import torch.nn as nn
 from mmengine.logging import print_log
@@ -17,6 +19,10 @@ from .registry import OPTIM_WRAPPER_CONSTRUCTORS
 from .tables import format_table
 
 DECAY_TYPES = ('layer_wise', 'stage_wise')
+#: Above, the lowest rates vanish for any decay that is meant.
+MAX_LAYERS = 1000
+#: What the constructor sets for each group.
+_OWN = frozenset(('params', 'param_names', 'layer_id', 'lr_scale', 'lr', 'weight_decay'))
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.GroupNorm, nn.LayerNorm)
 # Segments that torch.compile, FSDP and activation-checkpoint wrappers put into parameter names.
 _WRAPPERS = re.compile(r'(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.')
@@ -73,10 +79,15 @@ def find_backbones(model):
     return found
 
 
-def _mult(name, value):
+def _number(name, value):
+    """A finite number of 0 or more, as it is."""
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise ArgumentTypeError(f'paramwise_cfg.{name} must be a number, got {value!r}')
-    return value
+        raise ArgumentTypeError(f'{name} must be a number, got {value!r}')
+    # Python's integers go beyond any float.
+    with contextlib.suppress(OverflowError):
+        if 0 <= float(value) < math.inf:
+            return value
+    raise ArgumentValueError(f'{name} must be a finite number of 0 or more, got {value}')
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -115,31 +126,49 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         cfg = self.paramwise_cfg
         if not isinstance(cfg, Mapping):
             raise ArgumentTypeError(f'paramwise_cfg must be a dict of {", ".join(self._KEYS)}, got {cfg!r}')
-        unknown = sorted(set(cfg) - set(self._KEYS))
+        unknown = sorted(map(str, set(cfg) - set(self._KEYS)))
         if unknown:
             raise ArgumentValueError(f'paramwise_cfg takes {", ".join(self._KEYS)}, got {", ".join(unknown)}')
         if self.base_lr is None:
             raise ArgumentValueError('optim_wrapper.optimizer must give lr, the rate that layer decay scales')
+        _number('optim_wrapper.optimizer.lr', self.base_lr)
+        if self.base_wd is not None:
+            _number('optim_wrapper.optimizer.weight_decay', self.base_wd)
         if 'decay_rate' not in cfg:
             raise ArgumentValueError('paramwise_cfg.decay_rate is missing: a number above 0, up to 1')
-        if not 0 < _mult('decay_rate', cfg['decay_rate']) <= 1:
+        if not 0 < _number('paramwise_cfg.decay_rate', cfg['decay_rate']) <= 1:
             raise ArgumentValueError(f"paramwise_cfg.decay_rate must be above 0, up to 1, got {cfg['decay_rate']}")
-        if cfg.get('decay_type', DECAY_TYPES[0]) not in DECAY_TYPES:
+        if not isinstance(self.decay_type, str):
+            raise ArgumentTypeError(f"paramwise_cfg.decay_type must be one of {', '.join(DECAY_TYPES)}, "
+                                    f'got {self.decay_type!r}')
+        if self.decay_type not in DECAY_TYPES:
             raise ArgumentValueError(f"paramwise_cfg.decay_type must be one of {', '.join(DECAY_TYPES)}, "
-                                     f"got {cfg['decay_type']!r}")
+                                     f'got {self.decay_type!r}')
         num_layers = cfg.get('num_layers')
-        if num_layers is not None and (isinstance(num_layers, bool) or not isinstance(num_layers, int)):
-            raise ArgumentTypeError(f'paramwise_cfg.num_layers must be an integer, got {num_layers!r}')
+        if num_layers is not None:
+            if isinstance(num_layers, bool) or not isinstance(num_layers, Integral):
+                raise ArgumentTypeError(f'paramwise_cfg.num_layers must be an integer, got {num_layers!r}')
+            if not 1 <= num_layers <= MAX_LAYERS:
+                raise ArgumentValueError(f'paramwise_cfg.num_layers must be from 1 to {MAX_LAYERS}, got {num_layers}')
         for key in ('norm_decay_mult', 'bias_decay_mult'):
             if cfg.get(key) is not None:
-                _mult(key, cfg[key])
-        custom_keys = cfg.get('custom_keys') or {}
-        if not isinstance(custom_keys, Mapping) or not all(isinstance(v, Mapping) for v in custom_keys.values()):
+                _number(f'paramwise_cfg.{key}', cfg[key])
+        self._validate_custom_keys(cfg.get('custom_keys'))
+
+    def _validate_custom_keys(self, custom_keys):
+        if custom_keys is None:
+            return
+        if not isinstance(custom_keys, Mapping) or not all(
+                isinstance(key, str) and isinstance(options, Mapping) for key, options in custom_keys.items()):
             raise ArgumentTypeError("paramwise_cfg.custom_keys must be a dict of dicts (part of a parameter's name -> "
                                     f'lr_mult, decay_mult), got {custom_keys!r}')
         for key, options in custom_keys.items():
             for option in ('lr_mult', 'decay_mult'):
-                _mult(f'custom_keys[{key!r}].{option}', options.get(option, 1))
+                _number(f'paramwise_cfg.custom_keys[{key!r}].{option}', options.get(option, 1))
+            own = sorted(_OWN.intersection(options))
+            if own:
+                raise ArgumentValueError(f'paramwise_cfg.custom_keys[{key!r}] gives {", ".join(own)}, which layer '
+                                         'decay sets: give lr_mult or decay_mult')
 
     @property
     def decay_type(self):

@@ -11,8 +11,8 @@ from mmengine.registry import MODELS, init_default_scope
 
 from .errors import UserError
 from .flops import build_on_meta
-from .launch import type_name
 from .layer_decay import DECAY_TYPES, LayerDecayOptimWrapperConstructor, derive_num_layers, find_backbones, get_layer_id
+from .names import type_name
 from .tables import format_table
 
 CONSTRUCTOR = LayerDecayOptimWrapperConstructor.__name__

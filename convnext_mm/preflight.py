@@ -17,6 +17,7 @@ from mmengine.registry import DATASETS
 from PIL import Image
 
 from .backbone import ConvNeXt
+from .data_checks import check_reach, values_out_of_range
 from .errors import UserError
 
 #: Data set type -> (what should be there, where it is published).
@@ -29,7 +30,7 @@ PUBLISHED_DATA = {
 }
 #: Where a model keeps the heads that predict the data set's classes.
 HEADS = (('roi_head', 'bbox_head'), ('roi_head', 'mask_head'), ('bbox_head',), ('decode_head',), ('auxiliary_head',))
-_MASKS_READ = 8
+_FILES_READ = 8
 
 
 def check_backbone(cfg):
@@ -58,7 +59,7 @@ def check_data(cfg, splits):
         loader = f'{split}_dataloader'
         if cfg.get(loader) is None:
             continue
-        for key, dataset in _leaf_datasets(cfg[loader].get('dataset') or {}, f'{loader}.dataset'):
+        for key, dataset in leaf_datasets(cfg[loader].get('dataset') or {}, f'{loader}.dataset'):
             kind = _dataset_type(dataset)
             if hasattr(kind, 'COCOAPI'):
                 _check_coco(dataset, kind, key, cfg.model)
@@ -87,13 +88,13 @@ def _check_evaluators(cfg, split):
                             f'{split}_dataloader.dataset: set it by --cfg-options {split}_evaluator.ann_file=FILE')
 
 
-def _leaf_datasets(dataset, key):
+def leaf_datasets(dataset, key):
     """(config key, data set) of every data set inside wrappers such as RepeatDataset and ConcatDataset."""
     if 'dataset' in dataset:
-        yield from _leaf_datasets(dataset['dataset'], f'{key}.dataset')
+        yield from leaf_datasets(dataset['dataset'], f'{key}.dataset')
     elif 'datasets' in dataset:
         for i, inner in enumerate(dataset['datasets']):
-            yield from _leaf_datasets(inner, f'{key}.datasets.{i}')
+            yield from leaf_datasets(inner, f'{key}.datasets.{i}')
     else:
         yield key, dataset
 
@@ -200,9 +201,10 @@ def _check_coco(dataset, kind, key, model):
         annotations = _read_coco(path, key)
         _check_categories([category.get('name') for category in annotations['categories']], classes, path, key, model)
         folder = _require_folder(dataset, kind, key, 'img')
-        first = annotations['images'][0].get('file_name') if annotations['images'] else None
-        if first and _is_local(dataset, folder) and not os.path.isfile(os.path.join(folder, first)):
-            raise _missing(os.path.join(folder, first), key, 'data_prefix.img', dataset, kind)
+        # One that is missing is passed over in training; several are in another place.
+        first = [os.path.join(folder, str(image.get('file_name'))) for image in annotations['images'][:_FILES_READ]]
+        if first and _is_local(dataset, folder) and not any(map(os.path.isfile, first)):
+            raise _missing(first[0], key, 'data_prefix.img', dataset, kind)
     if classes:
         _check_heads(model, classes, key)
 
@@ -210,14 +212,19 @@ def _check_coco(dataset, kind, key, model):
 def _read_coco(path, key):
     try:
         annotations = json.loads(Path(path).read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f'{path} ({key}.ann_file) is not JSON: {error}; expected a COCO annotation file') from None
-    missing = [name for name in ('images', 'categories') if not isinstance(annotations, dict)
-               or not isinstance(annotations.get(name), list)
-               or not all(isinstance(entry, dict) for entry in annotations[name])]
+    content = annotations if isinstance(annotations, dict) else {}
+    missing = [name for name in ('images', 'annotations', 'categories')
+               if not isinstance(content.get(name, [] if name == 'annotations' else None), list)
+               or not all(isinstance(entry, dict) for entry in content.get(name, []))]
     if missing:
         raise UserError(f'{path} ({key}.ann_file) is not a COCO annotation file: it has no list of objects '
                         f'{", ".join(missing)}')
+    beyond = check_reach(annotations)
+    if beyond:
+        raise UserError(f'{path} ({key}.ann_file): {beyond}; tools/check_data.py tells all that is wrong, and writes a '
+                        'cleaned file with --fix')
     return annotations
 
 
@@ -253,14 +260,12 @@ def _check_masks(folder, dataset, kind, key, classes):
         dataset.get(name, _default(kind, name)) for name in ('seg_map_suffix', 'reduce_zero_label', 'ignore_index'))
     if suffix != '.png' and not str(suffix).endswith('TrainIds.png'):
         return
-    # Reduced, 0 stands for "unlabelled" and 1 to K for the classes.
-    highest = len(classes) if reduce_zero_label else len(classes) - 1
-    for path in islice(folder.rglob(f'*{suffix}'), _MASKS_READ):
+    for path in islice(folder.rglob(f'*{suffix}'), _FILES_READ):
         try:
             values = np.unique(np.asarray(Image.open(path)))
         except OSError as error:
             raise UserError(f'{path} ({key}.data_prefix.seg_map_path) cannot be read as a mask: {error}') from None
-        above = values[(values > highest) & (values != ignore_index) & (values != 255)]
+        above, highest = values_out_of_range(values, len(classes), reduce_zero_label, ignore_index)
         if len(above):
             raise UserError(f'{path} ({key}.data_prefix.seg_map_path) has the value {above.max()}, but {key} has '
                             f'{len(classes)} classes, which with reduce_zero_label={reduce_zero_label} allow at most '

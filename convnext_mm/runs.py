@@ -13,7 +13,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from .errors import UserError
-from .launch import type_name
+from .names import type_name
 from .published import recipe
 
 _RESUMED = re.compile(r'resumed epoch: (\d+), iter: (\d+)')

@@ -8,14 +8,21 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_addoption(parser):
-    parser.addoption('--long', action='store_true', help='run the tests marked `long` too (`make check-long`)')
+    parser.addoption('--long', action='store_true', help='run the tests marked long whole (`make check-long`)')
 
 
-def pytest_collection_modifyitems(config, items):
-    if not config.getoption('--long'):
-        for item in items:
-            if 'long' in item.keywords:
-                item.add_marker(pytest.mark.skip(reason='takes long: `make check-long` runs it'))
+def pytest_terminal_summary(terminalreporter):
+    """Show what tests tell by ``record_property('tally', text)``, from other processes too."""
+    for report in terminalreporter.getreports('passed'):
+        for name, text in report.user_properties:
+            if name == 'tally' and report.when == 'call':
+                terminalreporter.write_line(f'{report.nodeid}: {text}')
+
+
+@pytest.fixture
+def size(request):
+    """``size(short, whole)``: how much a test marked long does, in `make test` and in `make check-long`."""
+    return lambda short, whole: whole if request.config.getoption('--long') else short
 
 
 def randomise(model, seed=0):

@@ -34,21 +34,20 @@ def compare(folder, model, iterations, moments, workers):
     return rows
 
 
-@pytest.mark.parametrize('model', killing.MODELS)
-def test_a_killed_run_is_the_run_that_was_not(tmp_path, model):
-    rows = compare(tmp_path, model, 12, MOMENTS, workers=1)
-    assert [first for _, _, first in rows] == [None] * len(rows), rows
-    # Before the first checkpoint there is nothing to go on from; from then on no complete one is lost.
-    assert [resumed for _, resumed, _ in rows] == [0, 0, 0, 3, 6, 6, 6], rows
+def random_moments():
+    chance = random.Random(0)
+    kinds = chance.choices([('step', 9), ('write', 2), ('validation', 2), ('removal', 2)], k=9)
+    return [('step', 0), *((what, chance.randrange(most)) for what, most in kinds)]
 
 
 @pytest.mark.long
 @pytest.mark.parametrize('model', killing.MODELS)
-def test_killed_at_ten_random_moments(tmp_path, model):
-    chance = random.Random(0)
-    moments = [('step', 0), *((what, chance.randrange(most)) for what, most in chance.choices(
-        [('step', 9), ('write', 2), ('validation', 2), ('removal', 2)], k=9))]
-    rows = compare(tmp_path, model, 40, moments, workers=1)
-    print('\n'.join(f'{model}: killed at {moment}, resumed from {resumed}, first difference {first}'
-                    for moment, resumed, first in rows))
+def test_a_killed_run_is_the_run_that_was_not(tmp_path, model, size, record_property):
+    iterations, moments = size((12, MOMENTS), (40, random_moments()))
+    rows = compare(tmp_path, model, iterations, moments, workers=1)
+    record_property('tally', '; '.join(f'{moment} from {resumed}, first difference {first}'
+                                       for moment, resumed, first in rows))
     assert [first for _, _, first in rows] == [None] * len(rows), rows
+    # Before the first checkpoint there is nothing to go on from; from then on no complete one is lost.
+    resumed = [resumed for _, resumed, _ in rows]
+    assert resumed == size([0, 0, 0, 3, 6, 6, 6], sorted(resumed)), rows

@@ -20,5 +20,8 @@ log_level = 'INFO'
 load_from = None
 resume = False
 
+# Share of the training samples that may be passed over because their files are broken; with more of them,
+# `tools/train.py` stops.
+max_bad_samples = 0.001
 # The precision of `tools/train.py --amp`.
 amp_dtype = 'float16'

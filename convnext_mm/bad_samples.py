@@ -1,0 +1,164 @@
+"""Samples whose files are broken: training passes over them, names and counts them; validation and testing stop.
+
+The data set itself stays what it is: only ``prepare_data`` of the data sets inside of all wrappers is guarded, by which
+each sample is made. A sample is bad if making it failed, and either the operating system could not read a file, or the
+checks of `tools/check_data.py` find its image, mask or annotation wrong. Any other failure is a mistake in a program
+and is raised as it is. In the place of a bad sample comes the next one of the data set that is not: the same in every
+run, so that a resumed run sees what the first one saw.
+"""
+import logging
+import math
+from numbers import Real
+
+import torch
+from mmengine.dist import get_rank
+from mmengine.logging import print_log
+from mmengine.registry import DATASETS
+
+from .data_checks import check_image, check_instance, check_mask, loader_of
+from .data_scan import describe_damage, mask_rule, read_file
+from .errors import ArgumentValueError, UserError
+
+#: What of an instance's flaws mm fails on; it takes or leaves out the others.
+BREAKING = ('damaged entry', 'damaged mask', 'empty mask')
+#: Bad samples that are named when training stops.
+NAMED = 10
+ADVICE = 'tools/check_data.py names all that is wrong, and with --fix writes an annotation file without it'
+
+
+class BadDataError(UserError):
+    """Files of the data that cannot be used."""
+
+    def __init__(self, message):
+        # torch hands an error of a worker process on as the text of its traceback, at whose end the message stands.
+        super().__init__(message.rpartition(f'{type(self).__qualname__}: ')[2])
+
+
+def guard_data(runner, max_bad_samples):
+    """Guard the data sets that a runner is going to build; data loaders that are built already are left alone.
+
+    Args:
+        runner (mmengine.runner.Runner): Not yet training or testing. Its config is left as it is, so that a copy of it
+            means the same everywhere.
+        max_bad_samples (float): Share of a training data set's samples, 0 to 1, rounded up to whole samples; with more
+            of them, training stops. Each process of a distributed run counts for itself, from its start.
+
+    Raises:
+        ArgumentValueError: ``max_bad_samples`` is not a number from 0 to 1.
+    """
+    if isinstance(max_bad_samples, bool) or not isinstance(max_bad_samples, Real) or not 0 <= max_bad_samples <= 1:
+        raise ArgumentValueError('max_bad_samples must be a number from 0 to 1, a share of the training samples, got '
+                                 f'{max_bad_samples!r}')
+    for split in ('train', 'val', 'test'):
+        loader = getattr(runner, f'_{split}_dataloader', None)
+        if isinstance(loader, dict) and isinstance(loader.get('dataset'), dict):
+            dataset = dict(type=build_guarded, dataset=loader['dataset'],
+                           max_bad_samples=max_bad_samples if split == 'train' else None)
+            setattr(runner, f'_{split}_dataloader', {**loader, 'dataset': dataset})
+
+
+def build_guarded(dataset, max_bad_samples=None):
+    """The data set of a config, with every sample guarded.
+
+    Args:
+        dataset (dict): Its config.
+        max_bad_samples (float, optional): See ``guard_data``. Defaults to None: a bad sample ends the run.
+
+    Raises:
+        BadDataError: It cannot be built because its files are missing or damaged.
+    """
+    try:
+        built = DATASETS.build(dataset)
+        if hasattr(built, 'full_init'):
+            built.full_init()
+    except UserError:
+        raise
+    except Exception as error:
+        damage = describe_damage(dataset)
+        if damage is None:
+            raise
+        raise BadDataError(f'{damage}; tools/check_data.py tells all that is wrong') from error
+    for leaf in _leaves(built):
+        if hasattr(leaf, 'prepare_data') and hasattr(leaf, 'get_data_info'):
+            leaf.prepare_data = Guard(leaf, max_bad_samples)
+    return built
+
+
+def _leaves(dataset):
+    """The data sets inside of all wrappers."""
+    inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
+    return [dataset] if inner == [None] else [leaf for part in inner for leaf in _leaves(part)]
+
+
+class Guard:
+    """Stands in for a data set's ``prepare_data``, in the data set itself.
+
+    Args:
+        dataset (BaseDataset): mmengine's.
+        max_bad_samples (float | None): See ``build_guarded``.
+    """
+
+    def __init__(self, dataset, max_bad_samples):
+        self.dataset, self.share = dataset, max_bad_samples
+        self.limit = math.ceil((max_bad_samples or 0) * len(dataset))
+        # Shared with the worker processes: each sets its own marks, so none has to wait.
+        self.bad = torch.zeros(len(dataset), dtype=torch.bool).share_memory_()
+
+    def __call__(self, index):
+        for place in range(index, index + len(self.dataset)):
+            place %= len(self.dataset)
+            try:
+                return type(self.dataset).prepare_data(self.dataset, place)
+            except UserError:
+                raise
+            except Exception as error:
+                problem = self._problem(place, error)
+                if problem is None:
+                    raise
+                self._count(place, problem)
+        raise BadDataError(f'none of the {len(self.dataset)} samples of a data set can be used; tools/check_data.py '
+                           'tells what is wrong with each')
+
+    def _problem(self, place, error):
+        """What is wrong with the sample's data, naming the file; None if its data is not the reason of ``error``."""
+        sample, loader = self.dataset.get_data_info(place), loader_of(self.dataset.pipeline)
+        image, mask = sample.get('img_path'), sample.get('seg_map_path')
+        files = getattr(self.dataset, 'backend_args', None)
+        size = (sample['width'], sample['height']) if {'width', 'height'} <= sample.keys() else None
+        if isinstance(image, str):
+            content, flaw = read_file(image, 'image', files)
+            if flaw is None:
+                seen, flaw = check_image(content, loader, size)
+                size = size or seen
+            if flaw:
+                return f'{image}: {flaw.kind}: {flaw.detail}'
+        if mask and hasattr(self.dataset, 'label_map'):
+            content, flaw = read_file(mask, 'mask', files)
+            flaw = flaw or check_mask(content, loader, size, mask_rule(self.dataset))
+            if flaw:
+                return f'{mask}: {flaw.kind}: {flaw.detail}'
+        for number, instance in enumerate(sample.get('instances') or () if size else ()):
+            x0, y0, x1, y1 = instance['bbox']
+            for flaw in check_instance([x0, y0, x1 - x0, y1 - y0], instance.get('mask'), *size, loader.with_mask):
+                if flaw.kind in BREAKING:
+                    return f'{image}: {flaw.kind}: instance {number}: {flaw.detail}'
+        return f'{image}: {type(error).__name__}: {error}' if isinstance(error, OSError) else None
+
+    def _count(self, place, problem):
+        """Mark a bad sample, name it if it is new, and stop where there are too many."""
+        problem = ' '.join(problem.split())
+        if self.share is None:
+            raise BadDataError(f'{problem}; validation and testing need every file: {ADVICE}')
+        if self.bad[place]:
+            return
+        self.bad[place] = True
+        count = int(self.bad.sum())
+        if count > self.limit:
+            bad = self.bad.nonzero().flatten().tolist()
+            names = ', '.join(self.dataset.get_data_info(i)['img_path'] for i in bad[:NAMED])
+            names += ', ...' if count > NAMED else ''
+            raise BadDataError(f'{count} of {len(self.dataset)} training samples cannot be used, where max_bad_samples='
+                               f'{self.share} allows {self.limit}: {names}; the last: {problem}; {ADVICE}')
+        # Only errors are seen from the other processes of a distributed run.
+        print_log(f'Sample passed over ({count} of at most {self.limit}): {problem}', logger='current',
+                  level=logging.ERROR if get_rank() else logging.WARNING)
