@@ -132,7 +132,7 @@ def _read_by_neck(edits, neck, path, features):
             for key in ('start_level', 'end_level'):
                 if key in neck:
                     edits.set((*path, key), 0 if key == 'start_level' else -1,
-                              'the backbone emits only what is read, so that every parameter gets a gradient')
+                              'only what is read is emitted, so that every parameter gets a gradient')
     else:
         raise RefusedError(STRUCTURE, f'{where} is {declared!r}; expected the channels of the maps that it reads')
     yield Read(path, 'in_channels', maps, scale=scale)
@@ -222,7 +222,7 @@ def set_channels(edits, reads, channels, positions):
         part = edits.get(read.path)
         old = plain(part[read.key])
         new = [_declare(channels[i], read.scale) for i in read.positions]
-        reason = f'channels of the stages that {type_of(part) or read.path[-1]} reads'
+        reason = 'channels and positions of the maps that it reads'
         if isinstance(old, int):
             edits.set((*read.path, read.key), new[0], reason)
         else:
@@ -231,8 +231,7 @@ def set_channels(edits, reads, channels, positions):
         if read.index_key:
             index = part[read.index_key]
             moved = [positions[i] for i in read.positions]
-            edits.set((*read.path, read.index_key), moved[0] if isinstance(index, int) else type(index)(moved),
-                      'position of the map among those that are emitted now')
+            edits.set((*read.path, read.index_key), moved[0] if isinstance(index, int) else type(index)(moved), reason)
 
 
 def _declare(channels, scale):

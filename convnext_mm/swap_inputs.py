@@ -8,6 +8,8 @@ MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
 _REASON = "ImageNet's mean and deviation of RGB, which the weights were trained with"
 _ORDER = 'the weights take RGB; images are read as BGR'
+#: Where mmengine's runner finds pipelines; helper variables of a config elsewhere are not read again.
+_PIPELINES = ('train_dataloader', 'val_dataloader', 'test_dataloader', 'tta_pipeline', 'custom_hooks')
 #: Preprocessors that pad a batch to a common size.
 _PADDING = ('DetDataPreprocessor', 'TrackDataPreprocessor', 'BoxInstDataPreprocessor')
 
@@ -19,7 +21,7 @@ def set_inputs(edits, stride):
         edits (Edits): The config.
         stride (int): Pixels of the image per pixel of the coarsest map.
     """
-    pipelines = [(path, node) for path, node in walk(edits.cfg) if 'mean' in node and path[:1] not in ((), ('model',))]
+    pipelines = [(path, node) for key in _PIPELINES for path, node in walk(edits.get((key,), ()), (key,)) if 'mean' in node]
     normalising = [(path, node) for path, node in pipelines if type_of(node).endswith('Normalize')]
     for path, node in normalising:
         _set_statistics(edits, path, node, 'to_rgb')

@@ -106,14 +106,11 @@ def segmentation_batch(model, size, channels, generator):
 
 
 def reid_batch(model, size, channels, generator):
-    """A training batch of two crops each of several persons."""
+    """A training batch of two crops each of two persons."""
     from mmdet.structures import ReIDDataSample
-    samples = []
-    for _ in range(BATCH):
-        sample = ReIDDataSample(metainfo=_meta(0, size))
-        sample.set_gt_label(torch.tensor([0, 0, 1, 1]))
-        samples.append(sample)
-    return dict(inputs=[_image(generator, channels, size, 4) for _ in range(BATCH)], data_samples=samples)
+    sample = ReIDDataSample(metainfo=_meta(0, size))
+    sample.set_gt_label(torch.tensor([0, 0, 1, 1]))
+    return dict(inputs=[_image(generator, channels, size, 4)], data_samples=[sample])
 
 
 def classification_batch(model, size, channels, generator):

@@ -220,7 +220,8 @@ def measure(cfg, scope):
     cfg = {**cfg, **{key: False if cfg[key] is True else None for key in ('init_cfg', 'pretrained') if key in cfg}}
     try:
         with MODELS.switch_scope_and_registry(scope) as registry, torch.device('meta'), torch.no_grad():
-            backbone = registry.build(cfg).eval()
+            backbone = registry.build(cfg)
+            backbone.eval()  # It returns None in many toolboxes.
             maps = backbone(torch.empty(1, cfg.get('in_channels', 3), size, size))
         features = tuple(Feature(_level(size / m.shape[-1]), size / m.shape[-1], m.shape[1]) for m in maps)
     except Exception as error:  # Whatever a foreign backbone raises, it says that it is not understood.

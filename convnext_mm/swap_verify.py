@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.model import revert_sync_batchnorm
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 
 from .backbone import ConvNeXt
@@ -17,10 +18,11 @@ from .swap_samples import WORDS, draw_batch
 
 #: Height and width of the images, tried in turn: some heads divide the map more often than a small image allows.
 SIZES = ((128, 128), (320, 320))
+#: Of crops of persons.
+PERSON = (256, 128)
 #: Trackers that train their parts one by one.
 _TRAINED_IN_PARTS = ('SORT', 'DeepSORT', 'OCSORT', 'StrongSORT')
 _KERNEL = re.compile(r'(\w+?)(?:_forward|_backward)?(?:_impl)?: implementation for device cpu not found')
-_PACKAGE = re.compile(r"No module named '([\w.]+)'|(?:please|Please) (?:run|install) .*?(?:install )?[\"'`]?([\w-]+)")
 
 
 class VerificationError(UserError):
@@ -51,13 +53,14 @@ class Verification(NamedTuple):
     seconds: float
 
 
-def verify(cfg):
+def verify(cfg, swapped=True):
     """Build the model of a config on the CPU and train it for one step, without data, weights or network.
 
     Language models and teachers get random weights of their own, batches are two drawn images.
 
     Args:
         cfg (mmengine.Config): A swapped config.
+        swapped (bool): Whether it must have a ConvNeXt; False for a config as it was. Defaults to True.
 
     Returns:
         Verification: What was seen.
@@ -66,42 +69,51 @@ def verify(cfg):
         VerificationError: What does not work, and where; NoKernelError and MissingPackageError among them.
     """
     started = time.monotonic()
-    scope = cfg.get('default_scope') or 'mmengine'
     with tempfile.TemporaryDirectory() as folder:
-        settings = _self_contained(cfg.model.to_dict(), Path(folder))
-        for number, size in enumerate(SIZES):
+        settings = _self_contained({'data_preprocessor': cfg.get('data_preprocessor'), **cfg.model}, Path(folder))
+        for size in SIZES[:-1]:
             try:
-                loss, parameters = _step(settings, scope, size, _semantic_scale(cfg))
-                return Verification(loss, parameters, time.monotonic() - started)
+                return Verification(*_step(cfg, settings, size, swapped), time.monotonic() - started)
             except VerificationError as error:
-                if isinstance(error, (NoKernelError, MissingPackageError)) or error.stage in ('build', 'gradients') \
-                        or number == len(SIZES) - 1:
+                if isinstance(error, (NoKernelError, MissingPackageError)) or error.stage not in ('loss', 'prediction'):
                     raise
-    return None
+        return Verification(*_step(cfg, settings, SIZES[-1], swapped), time.monotonic() - started)
 
 
-def _step(settings, scope, size, shrink):
+def _step(cfg, settings, size, swapped):
+    """One step of training and a forward pass at one size; the loss and the parameters of the backbones."""
+    scope = cfg.get('default_scope') or 'mmengine'
+    shrink = _semantic_scale(cfg)
     with DefaultScope.overwrite_default_scope(scope):
         torch.manual_seed(0)
         with _told('build'), MODELS.switch_scope_and_registry(scope) as registry:
-            model = revert_sync_batchnorm(registry.build(plain(Config(dict(model=_resized(settings, size))).model)))
+            model = revert_sync_batchnorm(registry.build(Config(dict(model=_resized(settings, size))).model))
             model.init_weights()
-        parts = [model]
-        if type_of(settings) in _TRAINED_IN_PARTS:
-            parts = [(getattr(model, name), settings[name]) for name in ('detector', 'reid') if settings.get(name)]
-            losses = {}
-            for part, part_settings in parts:
-                part_settings = dict(part_settings, data_preprocessor=None)
-                losses[type_of(part_settings)] = _train(part, part_settings, size, shrink, settings)
-            total = sum(losses.values())
-        else:
-            total = _train(model, settings, size, shrink)
+        in_parts = type_of(settings) in _TRAINED_IN_PARTS
+        if swapped and cfg.get('optim_wrapper'):
+            with _told('optimizer'):
+                _build_optimizer(model, plain(cfg.optim_wrapper))
+        with _told('loss'):
+            if in_parts:
+                total = sum(_loss_of_part(getattr(model, name), settings[name], size)
+                            for name in ('detector', 'reid') if settings.get(name))
+            else:
+                total = _loss(model, model.data_preprocessor(draw_batch(settings, size, shrink), True))
         with _told('gradients'):
             total.backward()
-            parameters = _check_gradients(model)
-        if not type_of(settings) in _TRAINED_IN_PARTS:
-            _predict(model, settings, size, shrink)
+            parameters = _check_gradients(model) if swapped else 0
+        if not in_parts:
+            with _told('prediction'):
+                _predict(model, draw_batch(settings, size, shrink))
     return total.item(), parameters
+
+
+def _build_optimizer(model, wrapper):
+    """What the runner does with ``optim_wrapper``; mixed precision needs an accelerator and changes no group."""
+    wrapper.update(type='OptimWrapper')
+    for key in ('loss_scale', 'dtype', 'use_fsdp'):
+        wrapper.pop(key, None)
+    build_optim_wrapper(model, ConfigDict(wrapper))
 
 
 class _told:
@@ -126,21 +138,19 @@ class _told:
         raise VerificationError(self.stage, message) from error
 
 
-def _train(model, settings, size, shrink, outer=None):
-    """The sum of the losses of a part of a model."""
-    with _told('loss'):
-        model.train()
-        batch = draw_batch(settings, size, shrink)
-        preprocessor = getattr(model, 'data_preprocessor', None)
-        if outer is not None:
-            batch['inputs'] = torch.stack(batch['inputs']).float().flatten(0, -4) / 255
-        else:
-            batch = preprocessor(batch, True)
-        losses = model(**batch, mode='loss')
-        total, _ = model.parse_losses(losses)
-        if not total.isfinite():
-            raise ArithmeticError(f'the loss is {total.item()}')
-        return total
+def _loss(model, batch):
+    """The sum of the losses of a model."""
+    model.train()
+    total, _ = model.parse_losses(model(**batch, mode='loss'))
+    if not total.isfinite():
+        raise ArithmeticError(f'the loss is {total.item()}')
+    return total
+
+
+def _loss_of_part(model, settings, size):
+    """The loss of a part of a tracker, which has no preprocessor of its own."""
+    batch = draw_batch(settings, PERSON if type_of(settings) == 'BaseReID' else size)
+    return _loss(model, dict(batch, inputs=torch.stack(batch['inputs']).float().flatten(0, -4) / 255))
 
 
 def _check_gradients(model):
@@ -156,18 +166,21 @@ def _check_gradients(model):
     return sum(p.numel() for _, module in backbones for p in module.parameters())
 
 
-def _predict(model, settings, size, shrink):
-    with _told('prediction'), torch.no_grad():
-        model.eval()
-        batch = draw_batch(settings, size, shrink)
-        if isinstance(batch['inputs'], dict):
-            batch = {key: value['sup'] for key, value in batch.items()}
-            model.data_preprocessor.data_preprocessor and model.student.eval()
-            batch = model.data_preprocessor.data_preprocessor(batch, False)
-        else:
-            batch = {key: value[:1] for key, value in batch.items()}
-            batch = model.data_preprocessor(batch, False)
-        model(**batch, mode='predict')
+def _predict(model, batch):
+    """Predict; where the toolbox cannot, which is so for a few of its heads, only run forward."""
+    model.eval()
+    preprocessor = model.data_preprocessor
+    if isinstance(batch['inputs'], dict):  # Semi-supervised training has branches, prediction has not.
+        batch = {key: value['sup'] for key, value in batch.items()}
+        preprocessor = preprocessor.data_preprocessor
+    batch = preprocessor({key: value[:1] for key, value in batch.items()}, False)
+    with torch.no_grad():
+        try:
+            model(**batch, mode='predict')
+        except Exception as error:
+            if _KERNEL.search(str(error)):
+                raise
+            model(**batch, mode='tensor')
 
 
 def _semantic_scale(cfg):
@@ -191,19 +204,24 @@ def _resized(settings, size):
 def _self_contained(model, folder):
     """Settings of a model without weights from files: not those of the old parts, teachers or language models."""
     settings = plain(model)
-    for path, node in walk(settings):
-        for key, value in list(node.items()):
+    for path, node in list(walk(settings)):
+        for key, value in node.items():
             if key == 'init_cfg' and 'Pretrained' in str(value) or key in ('pretrained', 'teacher_ckpt'):
                 node[key] = None
-        if type_of(node) == 'BertModel' and path and path[-1] == 'language_model':
+        if path and path[-1] == 'language_model':
             node['name'] = _tiny_language_model(folder)
-            settings['language_model_name'] = settings.get('language_model_name')
-    for _, node in walk(settings):
-        if node.get('lang_model_name'):
+        if 'lang_model_name' in node:
             node['lang_model_name'] = _tiny_language_model(folder)
-        if node.get('language_model_name', 0) is None:
-            del node['language_model_name']
+        if isinstance(node.get('teacher_config'), str):
+            node['teacher_config'] = _installed(node['teacher_config'])
     return settings
+
+
+def _installed(config):
+    """A config that a config of mmdet's names by its place in the repository, where it lies in the distribution."""
+    import mmdet
+    path = Path(mmdet.__file__).parent / '.mim' / config
+    return str(path) if not Path(config).exists() and path.exists() else config
 
 
 def _tiny_language_model(folder):
