@@ -67,7 +67,7 @@ def swap(cfg, arch='tiny', pretrained='auto', optimizer=True, output_stride='aut
     edits = Edits(cfg.to_dict())
     model = edits.get(('model',), None)
     if not isinstance(model, dict) or not model:
-        raise RefusedError(NOT_A_MODEL, 'the config has no model: it is a part of configs, such as a schedule or a data set')
+        raise RefusedError(NOT_A_MODEL, 'the config has no model: it is a part of configs, a schedule for instance')
     scope = edits.get(('default_scope',), None) or 'mmengine'
     strides = [_swap_slot(edits, slot, scope, arch, channels, weight, output_stride) for slot in _find_slots(edits)]
     set_inputs(edits, max(strides))
@@ -82,14 +82,15 @@ def _weights(arch, pretrained):
     if pretrained is None or pretrained == 'auto' and not isinstance(arch, str):
         return None
     if not isinstance(pretrained, str):
-        raise ArgumentTypeError(f'pretrained must be auto, a name, path or address of weights, or None, got {pretrained!r}')
+        raise ArgumentTypeError('pretrained must be auto, a name, path or address of weights, or None, got '
+                                f'{pretrained!r}')
     if pretrained == 'auto':
         urls = [row['backbone_weights'] for row in published()['coco'] + published()['ade20k'] if row['arch'] == arch]
         return next((w.name for url in urls for w in weights().values() if w.url == url), f'convnextv2_{arch}_in1k_ema')
     known = weights().get(pretrained)
     if known and known.arch != arch:
-        raise ArgumentValueError(f'pretrained={pretrained!r} is of arch {known.arch!r}, and arch is {arch!r}: give both '
-                                 'of one size')
+        raise ArgumentValueError(f'pretrained={pretrained!r} is of arch {known.arch!r}, and arch is {arch!r}: give '
+                                 'both of one size')
     return pretrained
 
 
@@ -119,7 +120,7 @@ def _find_slots(edits):
     if not slots and refused:
         raise refused
     if not slots and str(model.get('type', '')).endswith('Detectron2Wrapper'):
-        raise RefusedError(PACKAGE, 'the model is detectron2\'s, built from its own config; detectron2 has no mm backbone')
+        raise RefusedError(PACKAGE, "the model is detectron2's, built from its own config by a package of its own")
     if not slots:
         raise RefusedError(NO_IMAGE, f'{type_of(model) or "the model"} has no backbone that reads images')
     return slots
@@ -134,11 +135,12 @@ def _swap_slot(edits, slot, scope, arch, channels, weight, output_stride):
     levels = [features[i].level for i in maps]
     outside = [features[i].stride for i in maps if features[i].level not in range(len(channels))]
     if outside:
-        raise RefusedError(STRUCTURE, f'{type_of(edits.get(reads[0].path)) or "the head"} reads maps of stride '
-                                      f'{", ".join(f"{s:g}" for s in outside)} from {type_of(old)}; a ConvNeXt has strides '
-                                      '4, 8, 16 and 32')
+        strides = ', '.join(f'{stride:g}' for stride in outside)
+        reader = type_of(edits.get(reads[0].path)) or 'the head'
+        raise RefusedError(STRUCTURE, f'{reader} reads maps of stride {strides} from {type_of(old)}; a ConvNeXt has '
+                                      'strides 4, 8, 16 and 32')
     if len(set(levels)) < len(levels):
-        raise RefusedError(STRUCTURE, f'{type_of(old)} emits several maps of one stride; a ConvNeXt has one map a stride')
+        raise RefusedError(STRUCTURE, f'{type_of(old)} emits several maps of one stride; a ConvNeXt has one a stride')
     set_channels(edits, reads, {i: channels[features[i].level] for i in maps},
                  {i: position for position, i in enumerate(maps)})
     if output_stride == 'auto':
@@ -176,7 +178,7 @@ def _drop_leftovers(edits):
     if edits.get(('load_from',), None):
         edits.warnings.append(f"load_from={edits.get(('load_from',))!r} is dropped: it holds the old backbone")
         edits.set(('load_from',), None, 'a checkpoint of the model with its old backbone')
-    slots = {change.path for change in edits.changes if change.path[-1].__class__ is str and change.path[-1].endswith('backbone')}
+    slots = {change.path for change in edits.changes if str(change.path[-1]).endswith('backbone')}
     for slot in slots:
         for end in range(1, len(slot)):
             owner = slot[:end]

@@ -11,7 +11,7 @@ from .swap_sources import STRUCTURE
 #: Type -> why no other backbone can stand in front of it.
 REFUSED = {
     **dict.fromkeys(('SETRUPHead', 'SETRMLAHead', 'MLANeck'),
-                    'reads maps of one stride from several depths of a plain transformer; a ConvNeXt has one map a stride'),
+                    'reads maps of one stride from several depths of a plain transformer; a ConvNeXt has one a stride'),
     'DPTHead': 'reads the class token of a plain transformer beside its maps',
     'LRASPPHead': 'reads the stem of MobileNetV3 at stride 2; a ConvNeXt starts at stride 4',
     'RFP': 'feeds its maps back into the blocks of a DetectoRS ResNet, which it holds a second time',
@@ -68,8 +68,8 @@ def find_reads(edits, slot, features):
         if type_of(node) in REFUSED:
             raise RefusedError(STRUCTURE, f'{type_of(node)} ({_dotted(path)}) {REFUSED[type_of(node)]}')
         if isinstance(node.get('shared_head'), dict):
-            raise RefusedError(STRUCTURE, f'the RoI head ends in the last stage of a ResNet ({_dotted(path)}.shared_head), '
-                                          'which takes the channels of that ResNet alone')
+            raise RefusedError(STRUCTURE, 'the RoI head ends in the last stage of a ResNet, which takes the channels '
+                                          f'of that ResNet alone ({_dotted(path)}.shared_head)')
     neck_path = (*parent, f'{prefix}neck')
     neck = edits.get(neck_path)
     if isinstance(neck, (list, tuple)) and neck:
@@ -122,8 +122,8 @@ def _read_by_neck(edits, neck, path, features):
     if isinstance(declared, int):
         maps = len(features) - 1
         if not _agree([declared], features, [maps]):
-            raise RefusedError(STRUCTURE, f'{where} declares {declared} channels, where the last map of the backbone has '
-                                          f'{features[-1].channels}')
+            raise RefusedError(STRUCTURE, f'{where} declares {declared} channels, where the last map of the backbone '
+                                          f'has {features[-1].channels}')
     elif isinstance(declared, (list, tuple)):
         maps = _match(declared, features, where, scale)
         start, end = neck.get('start_level', 0), neck.get('end_level', -1)
@@ -197,8 +197,8 @@ def _read_by_segmentation(head, path, features):
         maps = index % len(features) if isinstance(index, int) else tuple(i % len(features) for i in index)
         numbers, positions = ([declared], [maps]) if isinstance(maps, int) else (declared, maps)
         if isinstance(declared, int) != isinstance(maps, int) or not _agree(numbers, features, positions):
-            raise RefusedError(STRUCTURE, f'{type_of(head)} ({_dotted(path)}) declares maps {index} of {declared} channels, '
-                                          f'where the backbone emits {[f.channels for f in features]}')
+            raise RefusedError(STRUCTURE, f'{type_of(head)} ({_dotted(path)}) declares maps {index} of {declared} '
+                                          f'channels, where the backbone emits {[f.channels for f in features]}')
         if type_of(head) == 'EncHead' and not head.get('add_lateral', False):
             maps = maps[-1:]  # It takes several maps, and without lateral connections uses the last alone.
         yield Read(path, 'in_channels', maps, index_key)

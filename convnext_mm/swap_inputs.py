@@ -21,7 +21,8 @@ def set_inputs(edits, stride):
         edits (Edits): The config.
         stride (int): Pixels of the image per pixel of the coarsest map.
     """
-    pipelines = [(path, node) for key in _PIPELINES for path, node in walk(edits.get((key,), ()), (key,)) if 'mean' in node]
+    pipelines = [(path, node) for key in _PIPELINES for path, node in walk(edits.get((key,), ()), (key,))
+                 if 'mean' in node]
     normalising = [(path, node) for path, node in pipelines if type_of(node).endswith('Normalize')]
     for path, node in normalising:
         _set_statistics(edits, path, node, 'to_rgb')
@@ -42,7 +43,7 @@ def set_inputs(edits, stride):
             edits.set((*path, 'mean'), list(MEAN), 'the border is filled with the mean, which is normalised to 0')
             edits.set((*path, 'to_rgb'), True, _ORDER)
     if normalising and any(node.get('mean') is not None for _, node in preprocessors):
-        edits.warnings.append('images are normalised twice, in the pipeline and in the data preprocessor, as they were before')
+        edits.warnings.append('images are normalised twice, in the pipeline and in the data preprocessor, as before')
 
 
 def _set_statistics(edits, path, node, order_key, is_rgb=False):

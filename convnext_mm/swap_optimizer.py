@@ -64,7 +64,7 @@ def set_optimizer(edits, arch, pretrained):
     else:
         adamw = dict(type='AdamW', lr=recipe['lr'], betas=tuple(recipe['betas']), weight_decay=recipe['weight_decay'])
         edits.set(('optim_wrapper', 'optimizer'), adamw,
-                  f'{source}: a ConvNeXt is trained with AdamW, {type_of(optimizer) or "this optimizer"} was for the old one')
+                  f'{source}; {type_of(optimizer) or "this optimizer"} was for the old backbone')
         _scale_floors(edits, optimizer.get('lr'), adamw['lr'])
     edits.set(('optim_wrapper', 'constructor'), CONSTRUCTOR, 'learning rates fall from layer to layer of the backbone')
     edits.set(('optim_wrapper', 'paramwise_cfg'), layers, f'layer decay {source}')

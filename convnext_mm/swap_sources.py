@@ -39,7 +39,7 @@ REFUSED = {
     'VPD': (OWN, 'is a text-to-image diffusion model, which the head reads through its cross attention'),
     **dict.fromkeys(('SECOND', 'PointNet2SASSG', 'PointNet2SAMSG', 'DGCNNBackbone', 'MinkResNet', 'MinkUNetBackbone',
                      'SPVCNNBackbone', 'Asymm3DSpconv', 'MultiBackbone', 'NoStemRegNet'), (NO_IMAGE, _POINTS)),
-    'HourglassNet': (STRUCTURE, 'emits a map of stride 4 after each of its stacks, which the heads supervise one by one'),
+    'HourglassNet': (STRUCTURE, 'emits a map of stride 4 after each of its stacks, and the heads supervise each'),
     'TridentResNet': (STRUCTURE, 'runs three branches of one stage, which the RoI head expects'),
     'ReResNet': (STRUCTURE, 'emits rotation-equivariant maps, which the neck takes apart by orientation'),
     'DLANet': (STRUCTURE, 'emits maps of stride 1 and 2, which the neck aggregates; a ConvNeXt starts at stride 4'),
@@ -77,7 +77,7 @@ def _resnet(cfg, scope):
         stride *= factor
         reached.append(stride)
     width = cfg.get('base_channels', 64) * (1 if depth in (18, 34) else 4)
-    known = kind != 'RegNet' and isinstance(depth, int) and scope not in _CLASSIFIERS
+    known = kind != 'RegNet' and isinstance(depth, int)
     channels = [width * 2 ** i if known else None for i in range(len(reached))]
     return _select(_stages(channels, reached), cfg.get('out_indices', (3,) if scope in _CLASSIFIERS else range(4)))
 
@@ -103,8 +103,8 @@ def _widths(cfg, scope):
 def _hrnet(cfg, scope):
     last = (cfg.get('extra') or {}).get('stage4', {})
     if not last.get('multiscale_output', scope != 'mmpose'):
-        raise RefusedError(STRUCTURE, 'HRNet emits one map of stride 4 that has been through all of its depth; a ConvNeXt '
-                                      'has been through its first stage there')
+        raise RefusedError(STRUCTURE, 'HRNet emits one map of stride 4 that has been through all of its depth; a '
+                                      'ConvNeXt has been through its first stage there')
     return tuple(_stages([*last.get('num_channels', (None,) * 4)]))
 
 
@@ -128,7 +128,8 @@ def _mobilenet_v2(cfg, scope):
         stride, nominal = stride * actual, nominal * usual
         table.append(Feature(_level(nominal), stride, _divisible(width * widen)))
     table.append(Feature(_level(nominal), stride, int(1280 * max(widen, 1.))))
-    return _select(table, cfg.get('out_indices', (7,) if scope in _CLASSIFIERS else (1, 2, 4, 7 if scope == 'mmdet' else 6)))
+    usual = (7,) if scope in _CLASSIFIERS else (1, 2, 4, 7 if scope == 'mmdet' else 6)
+    return _select(table, cfg.get('out_indices', usual))
 
 
 def _mobilenet_v3(cfg, scope):
@@ -146,7 +147,7 @@ def _vit(cfg, scope):
         patch = cfg.get('patch_size', 16)
         return (Feature(NUM_STAGES - 1, patch[0] if isinstance(patch, (list, tuple)) else patch, width),)
     if count != NUM_STAGES:
-        raise RefusedError(STRUCTURE, f'{type_of(cfg)} emits {count} maps of one stride; a ConvNeXt has one map a stride')
+        raise RefusedError(STRUCTURE, f'{type_of(cfg)} emits {count} maps of one stride; a ConvNeXt has one a stride')
     # Four maps of one stride are made a pyramid behind the backbone; a ConvNeXt has the pyramid itself.
     return tuple(_stages([width] * NUM_STAGES))
 
@@ -169,8 +170,8 @@ def _ssd_vgg(cfg, scope):
 _CSP = {'P5': (64, 128, 256, 512, 1024), 'P6': (64, 128, 256, 512, 768, 1024)}
 #: Type -> function of its config and scope that gives its features.
 FAMILIES = {
-    **dict.fromkeys(('ResNet', 'ResNetV1b', 'ResNetV1c', 'ResNetV1d', 'ResNeXt', 'ResNeSt', 'Res2Net', 'RegNet', 'SEResNet',
-                     'SEResNeXt', 'DetectoRS_ResNet', 'DetectoRS_ResNeXt'), _resnet),
+    **dict.fromkeys(('ResNet', 'ResNetV1b', 'ResNetV1c', 'ResNetV1d', 'ResNeXt', 'ResNeSt', 'Res2Net', 'RegNet',
+                     'SEResNet', 'SEResNeXt', 'DetectoRS_ResNet', 'DetectoRS_ResNeXt'), _resnet),
     'SwinTransformer': _swin,
     'PyramidVisionTransformer': _heads_times_width((1, 2, 5, 8)),
     'PyramidVisionTransformerV2': _heads_times_width((1, 2, 5, 8)),
@@ -211,7 +212,7 @@ def emitted(cfg, scope):
 
 
 def measure(cfg, scope):
-    """What a backbone of an installed toolbox emits for an image of 256 x 256, without memory.
+    """What a backbone of an installed toolbox emits for an image of 256 x 256.
 
     Raises:
         RefusedError: The type is not there, cannot be built, or emits something else than maps of rising strides.
@@ -219,10 +220,7 @@ def measure(cfg, scope):
     name, size = cfg.get('type'), 256
     cfg = {**cfg, **{key: False if cfg[key] is True else None for key in ('init_cfg', 'pretrained') if key in cfg}}
     try:
-        with MODELS.switch_scope_and_registry(scope) as registry, torch.device('meta'), torch.no_grad():
-            backbone = registry.build(cfg)
-            backbone.eval()  # It returns None in many toolboxes.
-            maps = backbone(torch.empty(1, cfg.get('in_channels', 3), size, size))
+        maps = _run(cfg, scope, size)
         features = tuple(Feature(_level(size / m.shape[-1]), size / m.shape[-1], m.shape[1]) for m in maps)
     except Exception as error:  # Whatever a foreign backbone raises, it says that it is not understood.
         missing = isinstance(error, KeyError) and 'registry' in str(error) or isinstance(error, ImportError)
@@ -231,5 +229,19 @@ def measure(cfg, scope):
                            f'{" ".join(str(error).split())[:200]}') from error
     if any(a.stride >= b.stride for a, b in zip(features, features[1:])):
         raise RefusedError(STRUCTURE, f'the backbone {name} emits maps of strides '
-                                      f'{[f.stride for f in features]}; a ConvNeXt has one map a stride')
+                                      f'{[f.stride for f in features]}; a ConvNeXt has one a stride')
     return features
+
+
+def _run(cfg, scope, size):
+    """The maps of a backbone, without memory where its construction needs no values."""
+    for device in ('meta', 'cpu'):
+        try:
+            with MODELS.switch_scope_and_registry(scope) as registry, torch.device(device), torch.no_grad():
+                backbone = registry.build(cfg)
+                backbone.eval()  # It returns None in many toolboxes.
+                return backbone(torch.zeros(1, cfg.get('in_channels', 3), size, size))
+        except (RuntimeError, NotImplementedError):
+            if device == 'cpu':
+                raise
+    return None

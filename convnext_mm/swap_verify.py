@@ -1,4 +1,4 @@
-"""Whether a swapped config works: its model is built, run forward, given a loss and a backward pass, on drawn images."""
+"""Whether a swapped config works: its model is built, trained for a step and run forward, on drawn images."""
 import re
 import tempfile
 import time
@@ -16,8 +16,8 @@ from .errors import UserError
 from .swap_edits import plain, type_of, walk
 from .swap_samples import WORDS, draw_batch
 
-#: Height and width of the images, tried in turn: some heads divide the map more often than a small image allows.
-SIZES = ((128, 128), (320, 320))
+#: Height and width of the images, tried in turn: some heads want more points than a small image has, or halve it often.
+SIZES = ((128, 128), (224, 224), (320, 320))
 #: Of crops of persons.
 PERSON = (256, 128)
 #: Trackers that train their parts one by one.
@@ -232,5 +232,6 @@ def _tiny_language_model(folder):
         vocabulary = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', '.', '?', *letters, *('##' + x for x in letters)]
         (folder / 'vocab.txt').write_text('\n'.join(vocabulary))
         BertTokenizer(str(folder / 'vocab.txt')).save_pretrained(folder)
-        BertModel(BertConfig(vocab_size=len(vocabulary), num_hidden_layers=1, intermediate_size=64)).save_pretrained(folder)
+        settings = BertConfig(vocab_size=len(vocabulary), num_hidden_layers=1, intermediate_size=64)
+        BertModel(settings).save_pretrained(folder)
     return str(folder)

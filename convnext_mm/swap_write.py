@@ -1,4 +1,5 @@
 """Write a swapped config as a person would: a short leaf on the original, or the whole of it."""
+import contextlib
 import keyword
 import math
 import os
@@ -6,8 +7,6 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from .backbone import ARCHS
-from .checkpoint import arch_name
 from .errors import UserError
 from .swap_edits import MISSING, plain
 from .tables import format_table
@@ -20,7 +19,8 @@ _CELL = 44
 def format_changes(changes):
     """A table of changes: key, old, new, reason."""
     return format_table(('key', 'old', 'new', 'reason'), (
-        ('.'.join(map(str, change.path)), _cell(change.old), _cell(change.new), change.reason) for change in changes), left=4)
+        ('.'.join(map(str, change.path)), _cell(change.old), _cell(change.new), change.reason)
+        for change in changes), left=4)
 
 
 def _cell(value):
@@ -59,7 +59,8 @@ def write_config(swap, source, target, full=False):
     except OSError as error:
         raise UserError(f'--out {str(target)!r} cannot be written: {error}') from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
     raise UserError(f'a short config on {source} would not load as the swapped one: write the whole with --full')
 
 
@@ -113,7 +114,7 @@ def format_leaf(swap, base):
 
 
 def _first_old(changes, path):
-    return next(change.old for change in changes if change.path == path) if any(c.path == path for c in changes) else MISSING
+    return next((change.old for change in changes if change.path == path), MISSING)
 
 
 def _writable(path):

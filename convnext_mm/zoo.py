@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import time
-from collections import Counter, defaultdict
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib.metadata import packages_distributions, version
 from multiprocessing import get_context
@@ -98,7 +97,7 @@ def verify_one(package, name, model):
     """
     from .swap_verify import MissingPackageError, NoKernelError, VerificationError, verify
     cfg, do = _swapped(package, name)
-    row, started = dict(model=model, config=f'{package}/{name}'), time.monotonic()
+    row, started = dict(model=model, config=f'{package}/{name}'), time.process_time()
     try:
         verify(do().config)
         row.update(status='verified', reason='')
@@ -112,7 +111,7 @@ def verify_one(package, name, model):
             verify(cfg, swapped=False)
         except VerificationError as original:
             row.update(status='upstream', reason=str(original))
-    return dict(row, seconds=round(time.monotonic() - started, 1))
+    return dict(row, seconds=round(time.process_time() - started, 1))
 
 
 def _line(error):
@@ -153,7 +152,8 @@ def _run(pool, function, tasks, log, title):
         if elapsed - last > 10 or done == len(futures):
             last = elapsed
             left = elapsed / done * (len(futures) - done)
-            print(f'{title}: {done} of {len(futures)}, {elapsed / 60:.1f} min, about {left / 60:.1f} min left', flush=True)
+            print(f'{title}: {done} of {len(futures)}, {elapsed / 60:.1f} min, about {left / 60:.1f} min left',
+                  flush=True)
 
 
 def survey(log_path, workers, only=''):
