@@ -14,6 +14,7 @@ _PUBLIC = {
     'ARCHS': 'backbone',
     'ConvNeXt': 'backbone',
     'LayerDecayOptimWrapperConstructor': 'layer_decay',
+    'swap_backbone': 'swap',
 }
 __all__ = ['__version__', *_PUBLIC]
 

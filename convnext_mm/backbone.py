@@ -43,6 +43,7 @@ NUM_STAGES = 4
 MAX_CHANNELS, MAX_DEPTH = 2 ** 16, 1000
 #: Above, a few blocks take features out of float32's range.
 MAX_LAYER_SCALE = 1e6
+OUTPUT_STRIDES = (8, 16, 32)
 
 
 def _integer(name, value, low, high):
@@ -139,14 +140,22 @@ def parse_init_cfg(init_cfg):
     return pretrained, [entry for entry in entries if entry not in pretrained]
 
 
+def parse_output_stride(output_stride):
+    """``output_stride`` as an int of ``OUTPUT_STRIDES``."""
+    value = _integer('output_stride', output_stride, OUTPUT_STRIDES[0], OUTPUT_STRIDES[-1])
+    if value not in OUTPUT_STRIDES:
+        raise ArgumentValueError(f'output_stride must be one of {", ".join(map(str, OUTPUT_STRIDES))}, got {value}')
+    return value
+
+
 @MODELS.register_module()
 class ConvNeXt(BaseModule):
     """ConvNeXt as a dense-prediction backbone.
 
     Maps images ``(N, in_channels, H, W)`` to a tuple with one ``(N, channels[i], H / (4 * 2**i), W / (4 * 2**i))``
-    for every stage ``i`` of ``out_indices`` in ascending order (sizes rounded down), each through its own
-    LayerNorm ``norm{i}``. Stages behind the last one asked for are not built, and norms exist only for those asked
-    for, so every parameter gets a gradient.
+    for every stage ``i`` of ``out_indices`` in ascending order (sizes rounded down; no stride is above
+    ``output_stride``), each through its own LayerNorm ``norm{i}``. Stages behind the last one asked for are not built,
+    and norms exist only for those asked for, so every parameter gets a gradient.
 
     Args:
         arch (str | dict): ``atto``, ``femto``, ``pico``, ``nano``, ``tiny``, ``small``, ``base``, ``large``,
@@ -164,6 +173,8 @@ class ConvNeXt(BaseModule):
             Defaults to -1.
         with_cp (bool): Recompute each block in the backward pass instead of keeping its activations. Defaults to
             False.
+        output_stride (int): 8, 16 or 32. Stages that would lie beyond this stride keep the resolution before them and
+            dilate their convolutions instead, as segmentors want it; the weights are the same. Defaults to 32.
         init_cfg (dict | list[dict], optional): mmengine's initialisation. Without it, the paper's: truncated
             normal of standard deviation 0.02, biases 0.
 
@@ -173,11 +184,13 @@ class ConvNeXt(BaseModule):
 
     Source: arXiv:2201.03545; `facebookresearch/ConvNeXt` ``object_detection/mmdet/models/backbones/convnext.py``,
     whose parameter names it keeps. Deviations: output norms and stages only where asked for; ``frozen_stages`` and
-    ``with_cp``, which the official backbone lacks, after mmdet's ResNet.
+    ``with_cp``, which the official backbone lacks, after mmdet's ResNet; ``output_stride`` after timm's
+    ``models/convnext.py``.
     """
 
     def __init__(self, arch='tiny', in_channels=3, out_indices=(0, 1, 2, 3), drop_path_rate=0.,
-                 layer_scale_init_value=1e-6, use_grn=False, frozen_stages=-1, with_cp=False, init_cfg=None):
+                 layer_scale_init_value=1e-6, use_grn=False, frozen_stages=-1, with_cp=False, output_stride=32,
+                 init_cfg=None):
         super().__init__(init_cfg=init_cfg)
         parse_init_cfg(init_cfg)
         self.depths, self.channels = parse_arch(arch)
@@ -188,8 +201,10 @@ class ConvNeXt(BaseModule):
         use_grn = _flag('use_grn', use_grn)
         self.frozen_stages = _integer('frozen_stages', frozen_stages, -1, NUM_STAGES)
         self.with_cp = _flag('with_cp', with_cp)
+        self.output_stride = parse_output_stride(output_stride)
 
         last = max(sum(self.depths) - 1, 1)
+        dilations = [max(4 * 2 ** i // self.output_stride, 1) for i in range(NUM_STAGES)]
         rates = (drop_path_rate * block / last for block in range(sum(self.depths)))
         self.downsample_layers = nn.ModuleList()
         self.stages = nn.ModuleList()
@@ -198,11 +213,13 @@ class ConvNeXt(BaseModule):
                 layers = (nn.Conv2d(self.in_channels, self.channels[0], kernel_size=4, stride=4),
                           LayerNorm2d(self.channels[0]))
             else:
+                # A convolution that keeps the resolution reaches as far as the blocks of the stage before it.
+                where = dict(stride=2) if dilations[i] == 1 else dict(padding='same', dilation=dilations[i - 1])
                 layers = (LayerNorm2d(self.channels[i - 1]),
-                          nn.Conv2d(self.channels[i - 1], self.channels[i], kernel_size=2, stride=2))
+                          nn.Conv2d(self.channels[i - 1], self.channels[i], kernel_size=2, **where))
             self.downsample_layers.append(nn.Sequential(*layers))
             self.stages.append(nn.Sequential(*(
-                ConvNeXtBlock(self.channels[i], next(rates), layer_scale_init_value, use_grn)
+                ConvNeXtBlock(self.channels[i], next(rates), layer_scale_init_value, use_grn, dilations[i])
                 for _ in range(self.depths[i]))))
         for i in self.out_indices:
             self.add_module(f'norm{i}', LayerNorm2d(self.channels[i]))
@@ -214,7 +231,7 @@ class ConvNeXt(BaseModule):
     @property
     def stride(self):
         """Pixels of the image per pixel of the coarsest stage that is built."""
-        return 4 * 2 ** (len(self.stages) - 1)
+        return min(4 * 2 ** (len(self.stages) - 1), self.output_stride)
 
     def _init_parameters(self):
         for module in self.modules():

@@ -90,14 +90,16 @@ class ConvNeXtBlock(nn.Module):
         drop_path_rate (float): Probability of dropping the branch of a sample, in [0, 1). Defaults to 0.
         layer_scale_init_value (float): Initial value of ``gamma``; 0 for no layer scale. Defaults to 1e-6.
         use_grn (bool): GRN after the GELU, as in ConvNeXt V2. Defaults to False.
+        dilation (int): Distance between the taps of the depthwise convolution, in pixels. Defaults to 1.
 
     Source: arXiv:2201.03545, figure 4; `facebookresearch/ConvNeXt` ``models/convnext.py``, ``Block`` in its
     channels-last form (linear layers in place of 1x1 convolutions).
     """
 
-    def __init__(self, channels, drop_path_rate=0., layer_scale_init_value=1e-6, use_grn=False):
+    def __init__(self, channels, drop_path_rate=0., layer_scale_init_value=1e-6, use_grn=False, dilation=1):
         super().__init__()
-        self.dwconv = nn.Conv2d(channels, channels, kernel_size=7, padding=3, groups=channels)
+        self.dwconv = nn.Conv2d(channels, channels, kernel_size=7, padding=3 * dilation, dilation=dilation,
+                                groups=channels)
         self.norm = nn.LayerNorm(channels, eps=1e-6)
         self.pwconv1 = nn.Linear(channels, 4 * channels)
         self.act = nn.GELU()

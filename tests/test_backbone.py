@@ -102,6 +102,10 @@ BAD = [
     (dict(frozen_stages=None), TypeError, 'frozen_stages.*None'),
     (dict(with_cp=1), TypeError, 'with_cp.*got 1'),
     (dict(use_grn='yes'), TypeError, "use_grn.*got 'yes'"),
+    (dict(output_stride=12), ValueError, 'output_stride.*8, 16, 32.*got 12'),
+    (dict(output_stride=4), ValueError, 'output_stride.*got 4'),
+    (dict(output_stride='8'), TypeError, "output_stride.*got '8'"),
+    (dict(output_stride=8.0), TypeError, 'output_stride.*got 8.0'),
 ]
 
 
@@ -213,9 +217,9 @@ def mmpretrain_features(arch, x):
     return library(x), rename(library.state_dict(), MMPRETRAIN_NAMES)
 
 
-def timm_features(arch, x):
+def timm_features(arch, x, **settings):
     timm = pytest.importorskip('timm', reason='timm is not installed')
-    library = randomise(timm.create_model(f'convnext_{arch}', num_classes=0)).eval()
+    library = randomise(timm.create_model(f'convnext_{arch}', num_classes=0, **settings)).eval()
     state = {k: v for k, v in rename(library.state_dict(), TIMM_NAMES).items() if not k.startswith('head.')}
     norms = [randomise(torch.nn.LayerNorm(c, eps=1e-6), seed=i) for i, c in enumerate(ARCHS[arch].channels)]
     stages = library.forward_intermediates(x, intermediates_only=True, norm=False)
@@ -238,3 +242,28 @@ def test_features_equal_other_libraries(library, arch):
     assert max(relative_difference(a, b) for a, b in zip(ours, theirs)) < 1e-5
     model.stages[2][4] = torch.nn.Identity()
     assert relative_difference(model(x)[2], theirs[2]) > 1e-3
+
+
+@pytest.mark.parametrize('output_stride', [8, 16, 32])
+@pytest.mark.parametrize('shape', [(96, 128), (72, 104)], ids=str)
+@torch.no_grad()
+def test_output_stride_equals_timm(output_stride, shape):
+    """Larger maps from the same weights; a map of 9 x 13 at stride 8 shows the padding at every edge."""
+    x = torch.randn(1, 3, *shape, generator=torch.Generator().manual_seed(1))
+    theirs, state = timm_features('tiny', x, output_stride=output_stride)
+    with torch.device('meta'):
+        model = ConvNeXt('tiny', output_stride=output_stride)
+    model.load_state_dict(state, assign=True)
+    ours = model.eval()(x)
+    assert [o.shape[2] for o in ours] == [shape[0] // min(4 * 2 ** i, output_stride) for i in range(4)]
+    assert max(relative_difference(a, b) for a, b in zip(ours, theirs)) < 1e-5
+
+
+@pytest.mark.parametrize('output_stride', [8, 16])
+def test_output_stride_changes_no_weight(output_stride):
+    plain, dilated = ConvNeXt(TINY), ConvNeXt(TINY, output_stride=output_stride)
+    assert {n: p.shape for n, p in plain.state_dict().items()} == {n: p.shape for n, p in dilated.state_dict().items()}
+    sum(o.sum() for o in dilated(torch.rand(1, 3, output_stride, 40))).backward()
+    assert [n for n, p in dilated.named_parameters() if p.grad is None] == []
+    with pytest.raises(ValueError, match=f'{output_stride} x {output_stride} pixels'):
+        dilated(torch.rand(1, 3, output_stride - 1, 40))

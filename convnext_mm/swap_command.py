@@ -1,0 +1,44 @@
+"""What `tools/swap_backbone.py` does: read, swap, show, try, write."""
+import sys
+
+from .launch import read_config
+from .mm_configs import find_config
+from .swap import swap
+from .swap_verify import MissingPackageError, NoKernelError, VerificationError, verify
+from .swap_write import format_changes, format_leaf, write_config
+
+
+def swap_config(args):
+    """Swap a config by a command line.
+
+    Raises:
+        UserError: The config cannot be read, swapped or written, or the swapped model does not work.
+    """
+    cfg = read_config(find_config(args.config))
+    result = swap(cfg, args.arch, None if args.pretrained == 'none' else args.pretrained, not args.keep_optimizer,
+                  args.output_stride or 'auto')
+    print(format_changes(result.changes))
+    for warning in result.warnings:
+        print(f'warning: {warning}', file=sys.stderr)
+    print(f'\n{"not verified (--no-verify)" if args.no_verify else _verify(result.config)}')
+    if args.out:
+        write_config(result, args.config, args.out, args.full)
+        print(f'written: {args.out}')
+    else:
+        print(result.config.pretty_text if args.full else f'\n{format_leaf(result, args.config)}')
+
+
+def _verify(config):
+    """Try the model; returns the outcome in words."""
+    try:
+        seen = verify(config)
+    except NoKernelError as error:
+        return f'built, but not tried: {error.operator} has no CPU kernel'
+    except MissingPackageError as error:
+        raise MissingPackageError(error.stage, f'the model cannot be tried here: {error}; install what is missing, or '
+                                               'give --no-verify') from error
+    except VerificationError as error:
+        raise VerificationError(error.stage, f'the swapped model does not work: {error}; nothing is written '
+                                             '(--no-verify writes it all the same)') from error
+    return (f'verified: built, run forward, loss {seen.loss:.3g}, every one of {seen.parameters:,} backbone parameters '
+            f'with a gradient, {seen.seconds:.0f} s')

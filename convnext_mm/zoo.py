@@ -1,0 +1,191 @@
+"""Every config of the installed toolboxes, swapped, and every distinct model among them built and trained for a step.
+
+What is done is kept in a file, one line of JSON for each config or model, and not done again; another version of this
+package or of a toolbox starts anew.
+"""
+import hashlib
+import json
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from importlib.metadata import packages_distributions, version
+from multiprocessing import get_context
+from pathlib import Path
+
+from .errors import UserError
+from .mm_configs import config_folder, leaf_configs
+from .swap_edits import plain
+
+PACKAGES = ('mmdet', 'mmseg')
+#: Keys of a model that change neither its structure nor what its parts read of each other.
+_IRRELEVANT = ('init_cfg', 'data_preprocessor', 'test_cfg', 'drop_path_rate', 'num_classes', 'num_things_classes',
+               'num_stuff_classes', 'pretrained', 'class_weight', 'teacher_ckpt', 'drop_rate', 'dropout_ratio')
+
+
+def digest(node):
+    """A short name of a piece of config."""
+    return hashlib.sha256(json.dumps(node, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _distinct(node):
+    if isinstance(node, dict):
+        return {str(key): _distinct(value) for key, value in node.items() if key not in _IRRELEVANT}
+    return [_distinct(value) for value in node] if isinstance(node, (list, tuple)) else node
+
+
+def versions():
+    """Installed distributions that decide the result, name -> version."""
+    names = packages_distributions()
+    return {names[package][0]: version(names[package][0])
+            for package in ('torch', 'mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain') if package in names}
+
+
+def state():
+    """A short name of this package's source and the versions of the toolboxes."""
+    sources = {path.name: path.read_text() for path in sorted(Path(__file__).parent.glob('*.py'))}
+    return digest([sources, versions()])
+
+
+def _quiet():
+    """A worker's setting: one thread, no warnings, no network."""
+    import logging
+    import warnings
+
+    import torch
+    os.environ.update(HF_HUB_OFFLINE='1', TRANSFORMERS_OFFLINE='1', TRANSFORMERS_VERBOSITY='error')
+    warnings.filterwarnings('ignore')
+    logging.disable(logging.WARNING)
+    torch.set_num_threads(1)
+
+
+def _swapped(package, name):
+    from mmengine.config import Config
+
+    from .swap import swap
+    cfg = Config.fromfile(config_folder(package) / name)
+    return cfg, lambda: swap(cfg, 'atto', pretrained=None)
+
+
+def swap_one(package, name):
+    """Load and swap one config.
+
+    Returns:
+        dict: ``config``, ``status`` (``swapped``, ``refused``, ``upstream`` or ``failed``), and ``model``, or ``kind``
+        and ``reason``.
+    """
+    from .swap_edits import RefusedError
+    row = dict(config=f'{package}/{name}')
+    try:
+        _, do = _swapped(package, name)
+    except Exception as error:  # A config is a program: one that does not load is its toolbox's affair.
+        return dict(row, status='upstream', kind='does not load', reason=_line(error))
+    try:
+        config = do().config
+    except RefusedError as error:
+        return dict(row, status='refused', kind=error.kind, reason=str(error))
+    except Exception as error:
+        return dict(row, status='failed', kind='swap', reason=_line(error))
+    paramwise = (config.get('optim_wrapper') or {}).get('paramwise_cfg')
+    return dict(row, status='swapped', model=digest([_distinct(plain(config.model.to_dict())), plain(paramwise)]))
+
+
+def verify_one(package, name, model):
+    """Verify the model of one config, and where that fails, see whether the original config works.
+
+    Returns:
+        dict: ``model``, ``status`` (``verified``, ``kernel``, ``package``, ``upstream`` or ``failed``), ``reason``.
+    """
+    from .swap_verify import MissingPackageError, NoKernelError, VerificationError, verify
+    cfg, do = _swapped(package, name)
+    row, started = dict(model=model, config=f'{package}/{name}'), time.process_time()
+    try:
+        verify(do().config)
+        row.update(status='verified', reason='')
+    except NoKernelError as error:
+        row.update(status='kernel', reason=error.operator)
+    except MissingPackageError as error:
+        row.update(status='package', reason=str(error))
+    except VerificationError as error:
+        row.update(status='failed', reason=str(error))
+        try:
+            verify(cfg, swapped=False)
+        except VerificationError as original:
+            row.update(status='upstream', reason=str(original))
+    return dict(row, seconds=round(time.process_time() - started, 1))
+
+
+def _line(error):
+    return f'{type(error).__name__}: {" ".join(str(error).split())[:300]}'
+
+
+class Log:
+    """Rows of JSON in a file: what is there is not done again."""
+
+    def __init__(self, path, current):
+        self.path, self.rows = Path(path), {}
+        if self.path.exists():
+            lines = [json.loads(line) for line in self.path.read_text().splitlines() if line.endswith('}')]
+            if lines and lines[0] == dict(state=current):
+                self.rows = {self._key(row): row for row in lines[1:]}
+        if not self.rows:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text(json.dumps(dict(state=current)) + '\n')
+
+    @staticmethod
+    def _key(row):
+        return ('model', row['model']) if 'seconds' in row else ('config', row['config'])
+
+    def add(self, row):
+        """Keep a row."""
+        self.rows[self._key(row)] = row
+        with self.path.open('a') as file:
+            file.write(json.dumps(row) + '\n')
+
+
+def _run(pool, function, tasks, log, title):
+    """Run tasks on all cores, keep their rows, and tell how far it is and how long it takes."""
+    started, last = time.monotonic(), 0.
+    futures = [pool.submit(function, *task) for task in tasks]
+    for done, future in enumerate(as_completed(futures), 1):
+        log.add(future.result())
+        elapsed = time.monotonic() - started
+        if elapsed - last > 10 or done == len(futures):
+            last = elapsed
+            left = elapsed / done * (len(futures) - done)
+            print(f'{title}: {done} of {len(futures)}, {elapsed / 60:.1f} min, about {left / 60:.1f} min left',
+                  flush=True)
+
+
+def survey(log_path, workers, only=''):
+    """Swap every config of the installed toolboxes and verify every distinct model.
+
+    Args:
+        log_path (str | Path): File of the rows.
+        workers (int): Processes.
+        only (str): Part of the names of the configs to take. Defaults to all.
+
+    Returns:
+        list[dict]: One row for each config: ``config``, ``status``, ``kind``, ``reason``, ``model``.
+    """
+    log = Log(log_path, state())
+    names = [(package, name) for package in PACKAGES for name in leaf_configs(package) if only in f'{package}/{name}']
+    if not names:
+        raise UserError(f'no config of {" or ".join(PACKAGES)} has {only!r} in its path')
+    with ProcessPoolExecutor(workers, get_context('spawn'), _quiet) as pool:
+        _run(pool, swap_one, [n for n in names if ('config', '/'.join(n)) not in log.rows], log, 'swapped')
+        rows = [log.rows['config', '/'.join(name)] for name in names]
+        models = {}
+        for name, row in zip(names, rows):
+            if row['status'] == 'swapped' and ('model', row['model']) not in log.rows:
+                models.setdefault(row['model'], (*name, row['model']))
+        _run(pool, verify_one, list(models.values()), log, 'verified')
+    return [_joined(row, log) for row in rows]
+
+
+def _joined(row, log):
+    """A config's row with the result of its model."""
+    if row['status'] != 'swapped':
+        return row
+    result = log.rows['model', row['model']]
+    return dict(row, status=result['status'], kind=result['reason'] if result['status'] == 'kernel' else '',
+                reason=result['reason'])
