@@ -34,8 +34,11 @@ class InterruptionHook(Hook):
 
     def before_train(self, runner):
         self._process = os.getpid()
-        for number in SIGNALS:
-            signal.signal(number, self._note)
+        self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+
+    def after_train(self, runner):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _note(self, number, frame):
         if os.getpid() != self._process:

@@ -1,4 +1,5 @@
 """Steps whose loss or gradients are not finite: not applied, and too many of them in a row stop the run."""
+import functools
 import os
 from collections import deque
 
@@ -29,7 +30,9 @@ class StepGuard:
         self._wrapper = runner.optim_wrapper
         if isinstance(self._wrapper, OptimWrapper):
             self._backward, self._step = self._wrapper.backward, self._wrapper.step
-            self._wrapper.backward, self._wrapper.step = self._guarded_backward, self._guarded_step
+            # With the marks that mmengine's schedulers put on the step.
+            self._wrapper.step = functools.wraps(self._step)(lambda **kwargs: self._guarded_step(**kwargs))
+            self._wrapper.backward = self._guarded_backward
 
     def _guarded_backward(self, loss, **kwargs):
         value = loss.detach()

@@ -184,15 +184,10 @@ def test_progress_on_a_terminal_is_one_line(capsys, monkeypatch):
     assert shown.count('\n') == 1 and shown.count('\r\033[K') == 4
 
 
-def test_metrics_are_those_of_this_run(tmp_path):
-    for stamp, value in (('20260101_000000', .1), ('20260102_000000', .2)):
-        (tmp_path / stamp).mkdir()
-        (tmp_path / stamp / f'{stamp}.json').write_text(json.dumps({'mIoU': value}))
-        (tmp_path / stamp / 'other.json').write_text('{}')
-    os.utime(tmp_path / '20260101_000000' / '20260101_000000.json', (1e9, 1e9))
-    assert demo.read_metrics(tmp_path, since=2e8) == {'mIoU': .2}
-    with pytest.raises(ValueError):
-        demo.read_metrics(tmp_path, since=time.time() + 100)
+def test_figures_are_those_of_the_test(tmp_path):
+    (tmp_path / 'evaluation.json').write_text(json.dumps({'figures': [
+        dict(metric='box AP', key='coco/bbox_mAP', measured=81.5), dict(metric='x', key='coco/bbox_mAP_l', measured=None)]}))
+    assert demo.read_metrics(tmp_path) == {'coco/bbox_mAP': .815}
 
 
 def results(box=.9, mask=.85, miou=.95):

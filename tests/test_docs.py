@@ -26,7 +26,7 @@ from conftest import ROOT
 from mmengine.utils import ManagerMixin
 from PIL import Image
 
-from convnext_mm import launch, shapes
+from convnext_mm import evaluation, inference, launch, shapes
 from convnext_mm.backbone import ConvNeXt
 from convnext_mm.cli import run as run_tool
 
@@ -71,6 +71,11 @@ def shrink(cfg):
     cfg.train_cfg.update({length: 1, 'val_interval': 1})
     cfg.default_hooks.logger.interval = 1
     return cfg
+
+
+def _small(cfg):
+    """``shrink``, but the demo's configs are small already."""
+    return cfg if 'demo' in Path(cfg.filename).parts else shrink(cfg)
 
 
 def _narrow(node):
@@ -122,8 +127,9 @@ def _write_checkpoints(folder):
     classifier.update({'head.weight': torch.zeros(1000, 32), 'head.bias': torch.zeros(1000)})
     torch.save({'model': classifier}, folder / 'convnext_tiny_1k_224.pth')
     (folder / 'damaged.pth').write_bytes((folder / 'convnext_tiny_1k_224.pth').read_bytes()[:2000])
-    for config, file in (('cascade/convnext_t_3x', 'epoch_36.pth'), ('upernet/convnext_t_512_160k', 'iter_160000.pth')):
-        cfg = shrink(launch.Config.fromfile(ROOT / f'configs/{config}.py'))
+    for config, file in (('cascade/convnext_t_3x', 'epoch_36.pth'), ('upernet/convnext_t_512_160k', 'iter_160000.pth'),
+                         ('demo/cascade', 'epoch_18.pth')):
+        cfg = _small(launch.Config.fromfile(ROOT / f'configs/{config}.py'))
         init_default_scope(cfg.default_scope)
         state = dict(state_dict=MODELS.build(cfg.model).state_dict(), meta={})
         (folder / 'work_dirs' / config).mkdir(parents=True)
@@ -154,9 +160,9 @@ def clone(template, tmp_path, monkeypatch):
         cfg = load(args, *needed)
         # A run writes its config three times, and to lay it out nicely would take longer than all the rest.
         object.__setattr__(cfg, '_format_python_code', False)
-        # The demo's are small already.
-        return cfg if 'demo' in Path(args.config).parts else shrink(cfg)
-    monkeypatch.setattr(launch, 'load_config', load_small)
+        return _small(cfg)
+    for module in (launch, evaluation, inference):
+        monkeypatch.setattr(module, 'load_config', load_small)
     return tmp_path
 
 
@@ -235,7 +241,7 @@ def test_pages_are_linked_and_links_lead_somewhere():
 
 def test_arguments_that_pages_name_exist():
     said = {tool.name: tool.read_text() for tool in (ROOT / 'tools').glob('*.py')}
-    launch_text = (ROOT / 'convnext_mm/launch.py').read_text()
+    shared = ''.join((ROOT / f'convnext_mm/{module}.py').read_text() for module in ('launch', 'evaluation'))
     for page in PAGES:
         for kind, _, text in blocks(page):
             for command in commands(text) if kind == 'bash' else ():
@@ -245,4 +251,4 @@ def test_arguments_that_pages_name_exist():
                 tool = words[1].removeprefix('tools/')
                 assert tool in said, f'{page.name}: {command}'
                 for option in re.findall(r' (--[\w-]+)', command):
-                    assert f"'{option}'" in said[tool] + launch_text, f'{page.name}: {command} has no {option}'
+                    assert f"'{option}'" in said[tool] + shared, f'{page.name}: {command} has no {option}'

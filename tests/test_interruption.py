@@ -48,7 +48,9 @@ def run(work_dir, model=ToyModel, by_epoch=True, **settings):
 @pytest.mark.parametrize('call', [0, 4, 5, 6])
 def test_a_signal_stops_and_the_run_goes_on_exactly(tmp_path, monkeypatch, by_epoch, number, call):
     monkeypatch.setattr(sys, 'argv', ['tools/train.py', 'my config.py', '--resume', 'old.pth', '--amp'])
+    before = signal.getsignal(number)
     whole = run(tmp_path / 'whole', by_epoch=by_epoch)
+    assert signal.getsignal(number) is before
     begin_status(tmp_path / 'stopped')
     with pytest.raises(RunInterrupted) as raised:
         run(tmp_path / 'stopped', lambda: Signalled({call: [number]}), by_epoch)
