@@ -121,7 +121,7 @@ class Predictor:
         """An image through the transforms; whatever is wrong with it raises."""
         if not file.stat().st_size:
             raise UserError('the file is empty')
-        # mm's decoder fills what a truncated file lacks with grey, without a word.
+        # OpenCV 4 fills what a truncated file lacks with grey, without a word.
         with contextlib.suppress(UnidentifiedImageError, Image.DecompressionBombError), Image.open(file) as image:
             image.load()
         results, pixels = dict(img_path=str(file), img_id=number), None

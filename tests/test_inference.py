@@ -161,6 +161,14 @@ def test_score_threshold(checkpoints, photos, tmp_path):
     assert [a['score'] for a in read(tmp_path)['annotations']] == [s for s in scores[0] if s >= middle] != scores[0]
 
 
+def test_a_cut_image_is_found_whatever_the_decoder_makes_of_it(photos):
+    lenient = Namespace(transforms=[lambda results: dict(img=np.zeros((96, 128, 3), np.uint8))])
+    assert inference.Predictor.load(lenient, 1, photos / 'a.png').pixels.shape == (96, 128, 3)
+    for name in ('cut.jpg', 'cut.png'):
+        with pytest.raises(OSError, match='truncated'):
+            inference.Predictor.load(lenient, 1, photos / name)
+
+
 def test_only_neighbours_of_one_shape_share_a_batch():
     items = [Namespace(data=dict(inputs=torch.empty(shape)), name=i)
              for i, shape in enumerate([(1, 2), (1, 2), (1, 2), (2, 1), (1, 2)])]
