@@ -109,9 +109,9 @@ def _target(parsed, method):
     if 0 in parsed.depths:
         stages = parsed.depths.index(0)
         settings.append(f'out_indices={tuple(i for i in range(stages) if f"norm{i}.weight" in parsed.backbone)}')
-    in_channels = parsed.backbone['downsample_layers.0.0.weight'].shape[1]
-    if in_channels != 3:
-        settings.append(f'in_channels={in_channels}')
+    stem = parsed.backbone.get('downsample_layers.0.0.weight')
+    if stem is not None and stem.shape[1] != 3:
+        settings.append(f'in_channels={stem.shape[1]}')
     if parsed.use_grn:
         settings.append('use_grn=True')
     if 'stages.0.0.gamma' not in parsed.backbone:

@@ -12,6 +12,7 @@ import io
 import mmap
 import os
 import pickle
+import pickletools
 import struct
 import zipfile
 import zlib
@@ -335,7 +336,16 @@ class _Unpickler(pickle.Unpickler):
 
     def __init__(self, file):
         super().__init__(file, encoding='latin1')
-        self.storages = {}
+        self._file, self.storages = file, {}
+
+    def load(self):
+        start = self._file.tell()
+        for number, (opcode, argument, _) in enumerate(pickletools.genops(self._file)):
+            # Python makes room for whatever place a pickle names, 64 GB for four damaged bytes; places are counted up.
+            if opcode.name in ('PUT', 'LONG_BINPUT') and argument > number:
+                raise CheckpointError(f'is damaged: its pickle counts {argument} objects where {number} may be')
+        self._file.seek(start)
+        return super().load()
 
     def find_class(self, module, name):
         full_name = f'{"builtins" if module == "__builtin__" else module}.{name}'

@@ -263,7 +263,7 @@ def _check_masks(folder, dataset, kind, key, classes):
     for path in islice(folder.rglob(f'*{suffix}'), _FILES_READ):
         try:
             values = np.unique(np.asarray(Image.open(path)))
-        except OSError as error:
+        except Exception as error:  # Pillow's decoders raise nearly anything on damaged data.
             raise UserError(f'{path} ({key}.data_prefix.seg_map_path) cannot be read as a mask: {error}') from None
         above, highest = values_out_of_range(values, len(classes), reduce_zero_label, ignore_index)
         if len(above):

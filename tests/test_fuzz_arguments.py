@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn as nn
-from hypothesis import HealthCheck, given, settings
+from fuzzing import run
+from hypothesis import given
 from hypothesis import strategies as st
 from mmengine.optim import build_optim_wrapper
 
@@ -52,11 +53,6 @@ DAMAGED_ARCH = st.one_of(
     st.tuples(SMALL, st.integers(0, 3), JUNK).map(
         lambda drawn: dict(depths=[1] * 4, channels=[drawn[2] if i == drawn[1] else v for i, v in enumerate(drawn[0])])),
     st.fixed_dictionaries(dict(depths=SMALL, channels=SMALL, widths=SMALL)))
-
-
-def run(check, examples):
-    """Call a hypothesis test with ``examples`` examples, always the same ones."""
-    settings(max_examples=examples, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))(check)()
 
 
 def show(tally):
