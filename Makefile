@@ -1,6 +1,7 @@
 # make demo                     the main job from nothing: generated data, two trained models, a table, pictures
 # make test [STACK=openmmlab]   the tests, on the default or the classic distributions (or STACK=torch21)
 # make lint                     ruff
+# make zoo [STACK=openmmlab]    every config of mmdet and mmseg with a ConvNeXt in it, tried: docs/zoo.md
 # make setup [STACK=...]        the environment alone
 STACK ?= onedl
 VENV_onedl := .venv
@@ -8,8 +9,10 @@ VENV_openmmlab := .venv-openmmlab
 VENV_torch21 := .venv-torch21
 PYTHON := $(VENV_$(STACK))/bin/python
 PYTEST_ARGS ?=
+ZOO_onedl := docs/zoo.md
+ZOO_openmmlab := work_dirs/zoo/openmmlab.md
 
-.PHONY: demo test lint setup clean
+.PHONY: demo test lint zoo setup clean
 
 setup:
 	@python3 tools/setup_env.py $(STACK)
@@ -23,6 +26,10 @@ test: setup
 
 lint: setup
 	$(PYTHON) -m ruff check .
+
+# Goes on where it was stopped.
+zoo: setup
+	@OMP_NUM_THREADS=1 $(PYTHON) tools/zoo.py --log work_dirs/zoo/$(STACK).jsonl --out $(ZOO_$(STACK))
 
 clean:
 	rm -rf .venv .venv-openmmlab .venv-torch21 work_dirs build *.egg-info
