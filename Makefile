@@ -3,6 +3,7 @@
 # make check-long [STACK=...]   the tests marked long, whole: 10,000 configurations, 2,000 damaged files, runs killed
 #                               at ten moments (an hour)
 # make lint                     ruff
+# make zoo [STACK=openmmlab]    every config of mmdet and mmseg with a ConvNeXt in it, tried: docs/zoo.md
 # make setup [STACK=...]        the environment alone
 STACK ?= onedl
 VENV_onedl := .venv
@@ -10,8 +11,10 @@ VENV_openmmlab := .venv-openmmlab
 VENV_torch21 := .venv-torch21
 PYTHON := $(VENV_$(STACK))/bin/python
 PYTEST_ARGS ?=
+ZOO_onedl := docs/zoo.md
+ZOO_openmmlab := work_dirs/zoo/openmmlab.md
 
-.PHONY: demo test check-long lint setup clean
+.PHONY: demo test check-long lint zoo setup clean
 
 setup:
 	@python3 tools/setup_env.py $(STACK)
@@ -29,6 +32,10 @@ check-long: setup
 
 lint: setup
 	$(PYTHON) -m ruff check .
+
+# Goes on where it was stopped.
+zoo: setup
+	@OMP_NUM_THREADS=1 $(PYTHON) tools/zoo.py --log work_dirs/zoo/$(STACK).jsonl --out $(ZOO_$(STACK))
 
 clean:
 	rm -rf .venv .venv-openmmlab .venv-torch21 work_dirs build *.egg-info

@@ -58,6 +58,8 @@ def detection_sample(generator, index, size, model, shrink=1., **meta):
                                             masks=BitmapMasks(masks[:0], *size))
     sample.proposals = InstanceData(bboxes=torch.cat([_boxes(generator, size) for _ in range(20)]),
                                     scores=torch.rand(20 * BOXES, generator=generator))
+    # A lane: no, yes, start in y and x, angle, length, and x at 72 heights.
+    sample.lines_array = np.array([[0, 1, 0, .5, .5, 40, *range(72)]], np.float32)
     shape = (1, *(round(side * shrink) for side in size))
     sample.gt_sem_seg = PixelData(sem_seg=torch.randint(0, classes, shape, generator=generator))
     return sample

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.logging import MessageHub
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
@@ -71,13 +72,16 @@ def verify(cfg, swapped=True):
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         settings = _self_contained({'data_preprocessor': cfg.get('data_preprocessor'), **cfg.model}, Path(folder))
-        for size in SIZES[:-1]:
+        # A lane detector is built for images of one size.
+        fixed = next((tuple(node['img_info']) for _, node in walk(settings) if 'img_info' in node), None)
+        sizes = [fixed] if fixed else SIZES
+        for size in sizes[:-1]:
             try:
                 return Verification(*_step(cfg, settings, size, swapped), time.monotonic() - started)
             except VerificationError as error:
                 if isinstance(error, (NoKernelError, MissingPackageError)) or error.stage not in ('loss', 'prediction'):
                     raise
-        return Verification(*_step(cfg, settings, SIZES[-1], swapped), time.monotonic() - started)
+        return Verification(*_step(cfg, settings, sizes[-1], swapped), time.monotonic() - started)
 
 
 def _step(cfg, settings, size, swapped):
@@ -86,6 +90,8 @@ def _step(cfg, settings, size, swapped):
     shrink = _semantic_scale(cfg)
     with DefaultScope.overwrite_default_scope(scope):
         torch.manual_seed(0)
+        # Some losses ask the runner how far training is.
+        MessageHub.get_current_instance().update_info_dict(dict(iter=0, epoch=0))
         with _told('build'), MODELS.switch_scope_and_registry(scope) as registry:
             model = revert_sync_batchnorm(registry.build(Config(dict(model=_resized(settings, size))).model))
             model.init_weights()
@@ -212,6 +218,8 @@ def _self_contained(model, folder):
             node['name'] = _tiny_language_model(folder)
         if 'lang_model_name' in node:
             node['lang_model_name'] = _tiny_language_model(folder)
+        if node.get('num_cp'):  # Recomputing activations takes a package, and changes no value.
+            node['num_cp'] = 0
         if isinstance(node.get('teacher_config'), str):
             node['teacher_config'] = _installed(node['teacher_config'])
     return settings

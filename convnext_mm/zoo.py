@@ -70,21 +70,21 @@ def swap_one(package, name):
     """Load and swap one config.
 
     Returns:
-        dict: ``config``, ``status`` (``swapped``, ``refused``, ``upstream`` or ``failed``), and ``model``, or ``kind``
-        and ``reason``.
+        dict: ``config``, ``status`` (``swapped``, ``refused``, ``unloadable`` or ``swap failed``), and ``model``, or
+        ``kind`` and ``reason``.
     """
     from .swap_edits import RefusedError
     row = dict(config=f'{package}/{name}')
     try:
         _, do = _swapped(package, name)
     except Exception as error:  # A config is a program: one that does not load is its toolbox's affair.
-        return dict(row, status='upstream', kind='does not load', reason=_line(error))
+        return dict(row, status='unloadable', kind='', reason=_line(error))
     try:
         config = do().config
     except RefusedError as error:
         return dict(row, status='refused', kind=error.kind, reason=str(error))
     except Exception as error:
-        return dict(row, status='failed', kind='swap', reason=_line(error))
+        return dict(row, status='swap failed', kind='', reason=_line(error))
     paramwise = (config.get('optim_wrapper') or {}).get('paramwise_cfg')
     return dict(row, status='swapped', model=digest([_distinct(plain(config.model.to_dict())), plain(paramwise)]))
 
@@ -187,5 +187,4 @@ def _joined(row, log):
     if row['status'] != 'swapped':
         return row
     result = log.rows['model', row['model']]
-    return dict(row, status=result['status'], kind=result['reason'] if result['status'] == 'kernel' else '',
-                reason=result['reason'])
+    return dict(row, status=result['status'], kind='', reason=result['reason'])
