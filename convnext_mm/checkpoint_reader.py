@@ -92,7 +92,7 @@ def read_dump(path):
     Raises:
         CheckpointError: The file is damaged, or asks for anything else.
     """
-    return _read_safely(lambda file, pages: _finish(_Unpickler(file).load(), None), os.fspath(path))
+    return _read_safely(lambda file, pages: _finish(_Unpickler(pages).load(), None), os.fspath(path))
 
 
 def kind_of(path):
@@ -243,16 +243,16 @@ def _tensor(pages, dtype, start, count):
 
 def _read_legacy(file, pages):
     """torch's format before 1.6: four pickles (magic, version, machine, content), the storages' keys, the storages."""
-    _Unpickler(file).load()
-    if _Unpickler(file).load() != 1001:
+    _Unpickler(pages).load()
+    if _Unpickler(pages).load() != 1001:
         raise CheckpointError('has an unknown version of the format before torch 1.6')
-    if not _Unpickler(file).load().get('little_endian', True):
+    if not _Unpickler(pages).load().get('little_endian', True):
         raise CheckpointError('was written on a big-endian machine; convert it there to .safetensors')
-    unpickler = _Unpickler(file)
+    unpickler = _Unpickler(pages)
     content = unpickler.load()
     starts = {}
-    keys = _Unpickler(file).load()
-    position = file.tell()
+    keys = _Unpickler(pages).load()
+    position = pages.tell()
     for key in keys:
         dtype, count = unpickler.storages[key]
         # Each storage is preceded by its number of elements, eight bytes.
@@ -332,7 +332,11 @@ _WANTS = ('wants {}, which is no tensor and is not loaded, as it could run code:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Unpickles into containers, numbers, text and ``_Record``; every name outside ``ALLOWED`` is an error."""
+    """Unpickles into containers, numbers, text and ``_Record``; every name outside ``ALLOWED`` is an error.
+
+    Args:
+        file (mmap | BytesIO): What makes no room for more than there is to read, as a file does for a damaged length.
+    """
 
     def __init__(self, file):
         super().__init__(file, encoding='latin1')
