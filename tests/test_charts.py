@@ -69,13 +69,13 @@ def test_what_is_no_number_interrupts_a_curve():
 
 def test_levels_marks_legends_and_pale_curves():
     html = line_chart('a <b>', [Series('AP', [1, 2], [40, 44], dots=True, value='44.0'), Series('AP', [1, 2], [39, 45], faint=True)],
-                      'epoch', 'a note', [Level('published', 46.2, 0)], [(1.5, 'resumed')])
+                      'epoch', 'a note', [Level('published', 90.5, 0)], [(1.5, 'resumed')])
     assert 'a &lt;b&gt;' in html and '<small>a note</small>' in html
     assert html.count('data-level="published"') == 1 and html.count('data-faint') == 1 and len(paths(html, 'AP')) == 1
     legend = re.sub('<svg.*?</svg>', '', html[html.index('<ul'):])
-    assert re.findall(r'<li>(.*?)</li>', legend) == ['AP <b>44.0</b>', 'published <b>46.2</b>', 'resumed']
+    assert re.findall(r'<li>(.*?)</li>', legend) == ['AP <b>44.0</b>', 'published <b>90.5</b>', 'resumed']
     # The level is inside, though no value reaches it.
-    height = float(re.search(r'class="level" [^>]*d="M0 ([\d.]+)h', html).group(1))
+    height = float(re.search(r'data-level="published" d="M0 (-?[\d.]+)h', html).group(1))
     assert 0 < height < 100
 
 

@@ -157,6 +157,25 @@ def test_a_page_that_cannot_be_written(tmp_path):
         report.write_report([tmp_path], ROOT / 'configs', tmp_path / 'gone' / 'page.html')
 
 
+def test_a_page_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
+    start(tmp_path / 'run', '20260101_000000', [])
+    (tmp_path / 'page.html').write_text('old')
+
+    def full(*args):
+        raise OSError(28, 'No space left on device')
+    monkeypatch.setattr(report.os, 'replace', full)
+    with pytest.raises(UserError, match='cannot be written: No space left'):
+        report.write_report([tmp_path / 'run'], ROOT / 'configs', tmp_path / 'page.html')
+    assert (tmp_path / 'page.html').read_text() == 'old'
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['page.html', 'run']
+
+
+def test_every_loss_has_a_curve_in_the_chart_of_its_part():
+    lines = [dict(loss=1., loss_rpn_cls=.1, loss_cls=.2), {'loss': 1., 'loss_mask': .3, 's0.loss_bbox': .1, 'aux.loss_ce': .2, 'acc': 9}]
+    assert report._loss_groups(lines) == {'rpn': ['loss_rpn_cls'], 'head': ['loss_cls', 'loss_mask'], 's0': ['s0.loss_bbox'],
+                                          'aux': ['aux.loss_ce']}
+
+
 def test_difference():
     base = dict(a=1, b=dict(c=[1, 2], d=[dict(type='X', n=1), dict(type='Y')]), val_dataloader=dict(x=1),
                 test_dataloader=dict(x=1), work_dir='old', gone=3)
