@@ -21,6 +21,8 @@ from .swap_samples import WORDS, draw_batch
 SIZES = ((128, 128), (224, 224), (320, 320))
 #: Of crops of persons.
 PERSON = (256, 128)
+#: Regions that a RoI head trains on; more of them take time and show nothing else.
+REGIONS = 32
 #: Trackers that train their parts one by one.
 _TRAINED_IN_PARTS = ('SORT', 'DeepSORT', 'OCSORT', 'StrongSORT')
 _KERNEL = re.compile(r'(\w+?)(?:_forward|_backward)?(?:_impl)?: implementation for device cpu not found')
@@ -214,6 +216,8 @@ def _self_contained(model, folder):
         for key, value in node.items():
             if key == 'init_cfg' and 'Pretrained' in str(value) or key in ('pretrained', 'teacher_ckpt'):
                 node[key] = None
+        if type_of(node).endswith('Sampler') and isinstance(node.get('num'), int):
+            node['num'] = min(node['num'], REGIONS)
         if path and path[-1] == 'language_model':
             node['name'] = _tiny_language_model(folder)
         if 'lang_model_name' in node:

@@ -118,18 +118,24 @@ def _line(error):
     return f'{type(error).__name__}: {" ".join(str(error).split())[:300]}'
 
 
+def _parsed(line):
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError:
+        return None
+
+
 class Log:
     """Rows of JSON in a file: what is there is not done again."""
 
     def __init__(self, path, current):
         self.path, self.rows = Path(path), {}
-        if self.path.exists():
-            lines = [json.loads(line) for line in self.path.read_text().splitlines() if line.endswith('}')]
-            if lines and lines[0] == dict(state=current):
-                self.rows = {self._key(row): row for row in lines[1:]}
-        if not self.rows:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(json.dumps(dict(state=current)) + '\n')
+        first, *rest = self.path.read_text().splitlines() if self.path.exists() else ('',)
+        if first == json.dumps(dict(state=current)):
+            self.rows = {self._key(row): row for row in filter(None, map(_parsed, rest))}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # Written anew, so that no half of a line from a process that was stopped stays in it.
+        self.path.write_text(''.join(json.dumps(row) + '\n' for row in (dict(state=current), *self.rows.values())))
 
     @staticmethod
     def _key(row):
