@@ -183,7 +183,8 @@ def _read_single(parts, parent, features):
             channels = node.get('in_channels') if isinstance(node.get('in_channels'), int) else None
         if channels is not None and node.get('in_channels') == channels:
             yield Read(path, 'in_channels', len(features) - 1)
-        if channels is not None and str(path[-1:]).find('roi_extractor') >= 0 and node.get('out_channels') == channels:
+        extracts = any(str(key).endswith('roi_extractor') for key in path[-2:])
+        if channels is not None and extracts and node.get('out_channels') == channels:
             yield Read(path, 'out_channels', len(features) - 1)
 
 

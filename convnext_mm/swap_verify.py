@@ -1,7 +1,9 @@
 """Whether a swapped config works: its model is built, trained for a step and run forward, on drawn images."""
+import contextlib
 import re
 import tempfile
 import time
+from importlib import util
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +31,7 @@ _KERNEL = re.compile(r'(\w+?)(?:_forward|_backward)?(?:_impl)?: implementation f
 
 
 class VerificationError(UserError):
-    """A swapped model does not work; ``stage`` is ``build``, ``loss``, ``gradients`` or ``prediction``."""
+    """A swapped model does not work; ``stage`` is build, optimizer, loss, gradients or prediction."""
 
     def __init__(self, stage, message):
         super().__init__(message)
@@ -71,7 +73,9 @@ def verify(cfg, swapped=True):
     Raises:
         VerificationError: What does not work, and where; NoKernelError and MissingPackageError among them.
     """
-    started = time.monotonic()
+    started, scope = time.monotonic(), cfg.get('default_scope') or 'mmengine'
+    if util.find_spec(scope) is None:
+        raise MissingPackageError('build', f'{scope}, whose config it is, is not installed')
     with tempfile.TemporaryDirectory() as folder:
         settings = _self_contained({'data_preprocessor': cfg.get('data_preprocessor'), **cfg.model}, Path(folder))
         # A lane detector is built for images of one size.
@@ -124,26 +128,22 @@ def _build_optimizer(model, wrapper):
     build_optim_wrapper(model, ConfigDict(wrapper))
 
 
-class _told:
+@contextlib.contextmanager
+def _told(stage):
     """Turn whatever is raised at a stage into a VerificationError of it."""
-
-    def __init__(self, stage):
-        self.stage = stage
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, trace):
-        if error is None or not isinstance(error, Exception) or isinstance(error, VerificationError):
-            return
+    try:
+        yield
+    except VerificationError:
+        raise
+    except Exception as error:  # Models raise what they like.
         text = ' '.join(str(error).split())
         kernel = _KERNEL.search(text)
         if kernel:
-            raise NoKernelError(self.stage, kernel.group(1)) from error
-        message = f'{self.stage}: {kind.__name__}: {text[:300]}'
+            raise NoKernelError(stage, kernel.group(1)) from error
+        message = f'{stage}: {type(error).__name__}: {text[:300]}'
         if isinstance(error, ImportError) or 'is not installed' in text or 'lease install' in text:
-            raise MissingPackageError(self.stage, message) from error
-        raise VerificationError(self.stage, message) from error
+            raise MissingPackageError(stage, message) from error
+        raise VerificationError(stage, message) from error
 
 
 def _loss(model, batch):
