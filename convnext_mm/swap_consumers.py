@@ -15,6 +15,7 @@ REFUSED = {
     'DPTHead': 'reads the class token of a plain transformer beside its maps',
     'LRASPPHead': 'reads the stem of MobileNetV3 at stride 2; a ConvNeXt starts at stride 4',
     'RFP': 'feeds its maps back into the blocks of a DetectoRS ResNet, which it holds a second time',
+    'NASFCOS_FPN': 'takes four maps by their positions and reads three, so an output norm would get no gradient',
     'ReFPN': 'takes apart rotation-equivariant maps by orientation',
 }
 #: Necks that make a pyramid of the single scale of a plain transformer.

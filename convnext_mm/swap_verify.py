@@ -17,7 +17,7 @@ from mmengine.registry import MODELS, DefaultScope
 from .backbone import ConvNeXt
 from .errors import UserError
 from .swap_edits import plain, type_of, walk
-from .swap_samples import WORDS, draw_batch
+from .swap_samples import BATCH, WORDS, draw_batch
 
 #: Height and width of the images, tried in turn: some heads want more points than a small image has, or halve it often.
 SIZES = ((128, 128), (224, 224), (320, 320))
@@ -88,6 +88,36 @@ def verify(cfg, swapped=True):
                 if isinstance(error, (NoKernelError, MissingPackageError)) or error.stage not in ('loss', 'prediction'):
                     raise
         return Verification(*_step(cfg, settings, sizes[-1], swapped), time.monotonic() - started)
+
+
+def verify_necks(cfg):
+    """Train every ConvNeXt of a swapped config with the necks that read it, and nothing behind them.
+
+    For a model that cannot run as a whole where it is tried, for want of a package or by an error of its own.
+
+    Args:
+        cfg (mmengine.Config): A swapped config.
+
+    Raises:
+        VerificationError: A backbone has no neck, or they do not fit.
+    """
+    scope, settings = cfg.get('default_scope') or 'mmengine', plain(cfg.model.to_dict())
+    slots = [(node, key) for _, node in walk(settings) for key in node
+             if str(key).endswith('backbone') and type_of(node[key]) == 'ConvNeXt']
+    for node, key in slots:
+        necks = node.get(f'{key[:-len("backbone")]}neck')
+        if not necks:
+            raise VerificationError('build', 'the backbone is read by the heads themselves')
+        node[key].pop('init_cfg', None)
+        with _told('build'), MODELS.switch_scope_and_registry(scope) as registry:
+            parts = [registry.build(part) for part in (node[key], *([necks] if isinstance(necks, dict) else necks))]
+            model = revert_sync_batchnorm(torch.nn.Sequential(*parts))
+        with _told('loss'):
+            maps = model.train()(torch.rand(BATCH, node[key].get('in_channels', 3), *SIZES[0]))
+            loss = sum(m.square().mean() for m in (maps if isinstance(maps, (tuple, list)) else [maps]))
+        with _told('gradients'):
+            loss.backward()
+            _check_gradients(model)
 
 
 def _step(cfg, settings, size, swapped):
