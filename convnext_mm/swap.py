@@ -72,6 +72,7 @@ def swap(cfg, arch='tiny', pretrained='auto', optimizer=True, output_stride='aut
     strides = [_swap_slot(edits, slot, scope, arch, channels, weight, output_stride) for slot in _find_slots(edits)]
     set_inputs(edits, max(strides))
     _drop_leftovers(edits)
+    _warn(edits, weight)
     if optimizer:
         set_optimizer(edits, arch, weight)
     return Swap(Config(edits.cfg, filename=cfg.filename), edits.changes, edits.warnings)
@@ -105,7 +106,7 @@ def _find_slots(edits):
                 if key == 'rfp_backbone':
                     continue
                 if key.startswith('teacher_') and node.get('teacher_ckpt'):
-                    edits.warnings.append(f"{'.'.join(map(str, (*path, key)))} stays: the teacher's weights are "
+                    edits.warnings.append(f"{'.'.join(map(str, (*path, key)))} stays: the teacher has its weights from "
                                           f"{node['teacher_ckpt']}")
                 elif key == 'pts_backbone':
                     refused = refused or RefusedError(NO_IMAGE, f'{type_of(value)} reads point clouds, not images')
@@ -171,6 +172,19 @@ def _backbone(old, arch, weight, levels, output_stride, model):
     if weight:
         new['init_cfg'] = dict(type='Pretrained', checkpoint=weight)
     return new
+
+
+def _warn(edits, weight):
+    """Say what the user cannot see from the changes."""
+    known = weights().get(weight)
+    if known and known.licence != 'MIT':
+        edits.warnings.append(f'the weights {weight} are under {known.licence}')
+    if any('the teacher' in warning for warning in edits.warnings) and any(
+            change.path[-1] in ('mean', 'std', 'bgr_to_rgb') for change in edits.changes):
+        edits.warnings.append('the teacher gets images normalised for a ConvNeXt now: see that it was trained so')
+    for change in edits.changes:
+        if isinstance(change.new, dict) and change.new.get('in_channels', 3) != 3:
+            edits.warnings.append(f"images of {change.new['in_channels']} channels keep the order they are read in")
 
 
 def _drop_leftovers(edits):

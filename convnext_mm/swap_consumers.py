@@ -15,6 +15,7 @@ REFUSED = {
     'DPTHead': 'reads the class token of a plain transformer beside its maps',
     'LRASPPHead': 'reads the stem of MobileNetV3 at stride 2; a ConvNeXt starts at stride 4',
     'RFP': 'feeds its maps back into the blocks of a DetectoRS ResNet, which it holds a second time',
+    'NASFCOS_FPN': 'takes four maps by their positions and reads three, so an output norm would get no gradient',
     'ReFPN': 'takes apart rotation-equivariant maps by orientation',
 }
 #: Necks that make a pyramid of the single scale of a plain transformer.
@@ -183,7 +184,8 @@ def _read_single(parts, parent, features):
             channels = node.get('in_channels') if isinstance(node.get('in_channels'), int) else None
         if channels is not None and node.get('in_channels') == channels:
             yield Read(path, 'in_channels', len(features) - 1)
-        if channels is not None and str(path[-1:]).find('roi_extractor') >= 0 and node.get('out_channels') == channels:
+        extracts = any(str(key).endswith('roi_extractor') for key in path[-2:])
+        if channels is not None and extracts and node.get('out_channels') == channels:
             yield Read(path, 'out_channels', len(features) - 1)
 
 

@@ -205,7 +205,7 @@ def emitted(cfg, scope):
     if kind in REFUSED:
         refused, reason = REFUSED[kind]
         raise RefusedError(refused, f'{kind} {reason}')
-    scope = name.split('.')[0] if '.' in name else scope
+    scope = name.split('.')[0] if '.' in name else cfg.get('_scope_', scope)
     if kind in FAMILIES:
         return FAMILIES[kind](cfg, scope)
     return measure(cfg, scope)

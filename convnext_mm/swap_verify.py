@@ -1,7 +1,9 @@
 """Whether a swapped config works: its model is built, trained for a step and run forward, on drawn images."""
+import contextlib
 import re
 import tempfile
 import time
+from importlib import util
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,19 +17,21 @@ from mmengine.registry import MODELS, DefaultScope
 from .backbone import ConvNeXt
 from .errors import UserError
 from .swap_edits import plain, type_of, walk
-from .swap_samples import WORDS, draw_batch
+from .swap_samples import BATCH, WORDS, draw_batch
 
 #: Height and width of the images, tried in turn: some heads want more points than a small image has, or halve it often.
 SIZES = ((128, 128), (224, 224), (320, 320))
 #: Of crops of persons.
 PERSON = (256, 128)
+#: Regions that a RoI head trains on; more of them take time and show nothing else.
+REGIONS = 32
 #: Trackers that train their parts one by one.
 _TRAINED_IN_PARTS = ('SORT', 'DeepSORT', 'OCSORT', 'StrongSORT')
 _KERNEL = re.compile(r'(\w+?)(?:_forward|_backward)?(?:_impl)?: implementation for device cpu not found')
 
 
 class VerificationError(UserError):
-    """A swapped model does not work; ``stage`` is ``build``, ``loss``, ``gradients`` or ``prediction``."""
+    """A swapped model does not work; ``stage`` is build, optimizer, loss, gradients or prediction."""
 
     def __init__(self, stage, message):
         super().__init__(message)
@@ -69,7 +73,9 @@ def verify(cfg, swapped=True):
     Raises:
         VerificationError: What does not work, and where; NoKernelError and MissingPackageError among them.
     """
-    started = time.monotonic()
+    started, scope = time.monotonic(), cfg.get('default_scope') or 'mmengine'
+    if util.find_spec(scope) is None:
+        raise MissingPackageError('build', f'{scope}, whose config it is, is not installed')
     with tempfile.TemporaryDirectory() as folder:
         settings = _self_contained({'data_preprocessor': cfg.get('data_preprocessor'), **cfg.model}, Path(folder))
         # A lane detector is built for images of one size.
@@ -82,6 +88,36 @@ def verify(cfg, swapped=True):
                 if isinstance(error, (NoKernelError, MissingPackageError)) or error.stage not in ('loss', 'prediction'):
                     raise
         return Verification(*_step(cfg, settings, sizes[-1], swapped), time.monotonic() - started)
+
+
+def verify_necks(cfg):
+    """Train every ConvNeXt of a swapped config with the necks that read it, and nothing behind them.
+
+    For a model that cannot run as a whole where it is tried, for want of a package or by an error of its own.
+
+    Args:
+        cfg (mmengine.Config): A swapped config.
+
+    Raises:
+        VerificationError: A backbone has no neck, or they do not fit.
+    """
+    scope, settings = cfg.get('default_scope') or 'mmengine', plain(cfg.model.to_dict())
+    slots = [(node, key) for _, node in walk(settings) for key in node
+             if str(key).endswith('backbone') and type_of(node[key]) == 'ConvNeXt']
+    for node, key in slots:
+        necks = node.get(f'{key[:-len("backbone")]}neck')
+        if not necks:
+            raise VerificationError('build', 'the backbone is read by the heads themselves')
+        node[key].pop('init_cfg', None)
+        with _told('build'), MODELS.switch_scope_and_registry(scope) as registry:
+            parts = [registry.build(part) for part in (node[key], *([necks] if isinstance(necks, dict) else necks))]
+            model = revert_sync_batchnorm(torch.nn.Sequential(*parts))
+        with _told('loss'):
+            maps = model.train()(torch.rand(BATCH, node[key].get('in_channels', 3), *SIZES[0]))
+            loss = sum(m.square().mean() for m in (maps if isinstance(maps, (tuple, list)) else [maps]))
+        with _told('gradients'):
+            loss.backward()
+            _check_gradients(model)
 
 
 def _step(cfg, settings, size, swapped):
@@ -122,26 +158,22 @@ def _build_optimizer(model, wrapper):
     build_optim_wrapper(model, ConfigDict(wrapper))
 
 
-class _told:
+@contextlib.contextmanager
+def _told(stage):
     """Turn whatever is raised at a stage into a VerificationError of it."""
-
-    def __init__(self, stage):
-        self.stage = stage
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, trace):
-        if error is None or not isinstance(error, Exception) or isinstance(error, VerificationError):
-            return
+    try:
+        yield
+    except VerificationError:
+        raise
+    except Exception as error:  # Models raise what they like.
         text = ' '.join(str(error).split())
         kernel = _KERNEL.search(text)
         if kernel:
-            raise NoKernelError(self.stage, kernel.group(1)) from error
-        message = f'{self.stage}: {kind.__name__}: {text[:300]}'
+            raise NoKernelError(stage, kernel.group(1)) from error
+        message = f'{stage}: {type(error).__name__}: {text[:300]}'
         if isinstance(error, ImportError) or 'is not installed' in text or 'lease install' in text:
-            raise MissingPackageError(self.stage, message) from error
-        raise VerificationError(self.stage, message) from error
+            raise MissingPackageError(stage, message) from error
+        raise VerificationError(stage, message) from error
 
 
 def _loss(model, batch):
@@ -214,6 +246,8 @@ def _self_contained(model, folder):
         for key, value in node.items():
             if key == 'init_cfg' and 'Pretrained' in str(value) or key in ('pretrained', 'teacher_ckpt'):
                 node[key] = None
+        if type_of(node).endswith('Sampler') and isinstance(node.get('num'), int):
+            node['num'] = min(node['num'], REGIONS)
         if path and path[-1] == 'language_model':
             node['name'] = _tiny_language_model(folder)
         if 'lang_model_name' in node:

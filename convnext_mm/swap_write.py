@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from .checkpoint import LETTERS
 from .errors import UserError
 from .swap_edits import MISSING, plain
 from .tables import format_table
@@ -69,8 +70,8 @@ def _bases(source, swap, target):
     file = Path(swap.config.filename).resolve()
     if '::' in source:
         yield source
-    if file.is_relative_to(Path.cwd()) and target.resolve().is_relative_to(Path.cwd()) \
-            and '.venv' not in str(file.relative_to(Path.cwd())):
+    here = Path.cwd()
+    if file.is_relative_to(here) and target.resolve().is_relative_to(here) and 'site-packages' not in file.parts:
         yield os.path.relpath(file, target.resolve().parent)
     yield str(file)
 
@@ -105,7 +106,7 @@ def format_leaf(swap, base):
             value = value[key]
         replaced = isinstance(value, dict) and isinstance(_first_old(swap.changes, path), dict)
         node[path[-1]] = {'_delete_': True, **value} if replaced else value
-    lines = [f'"""{Path(swap.config.filename or "model").stem} with a ConvNeXt-{_size(swap)} backbone."""',
+    lines = [f'"""{Path(swap.config.filename or "model").stem} with a {_size(swap)} backbone."""',
              f'_base_ = {base!r}', '']
     for key in tree:
         lines += [f'# {line}' for line in [comments.get((key,))] if line]
@@ -123,10 +124,8 @@ def _writable(path):
 
 
 def _size(swap):
-    backbone = next(change.new for change in swap.changes if change.path[-1] == 'backbone' or
-                    str(change.path[-1]).endswith('backbone'))
-    arch = backbone['arch']
-    return dict(tiny='T', small='S', base='B', large='L', xlarge='XL').get(arch, str(arch))
+    arch = next(change.new for change in swap.changes if str(change.path[-1]).endswith('backbone'))['arch']
+    return f'ConvNeXt-{LETTERS.get(arch, arch)}' if isinstance(arch, str) else 'ConvNeXt'
 
 
 def _is_name(key):

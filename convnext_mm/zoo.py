@@ -3,6 +3,7 @@
 What is done is kept in a file, one line of JSON for each config or model, and not done again; another version of this
 package or of a toolbox starts anew.
 """
+import contextlib
 import hashlib
 import json
 import os
@@ -93,9 +94,10 @@ def verify_one(package, name, model):
     """Verify the model of one config, and where that fails, see whether the original config works.
 
     Returns:
-        dict: ``model``, ``status`` (``verified``, ``kernel``, ``package``, ``upstream`` or ``failed``), ``reason``.
+        dict: ``model``, ``status`` (``verified``, ``kernel``, ``package``, ``upstream`` or ``failed``), ``reason``, and
+        ``necks``, whether the backbone and its necks work where the whole model cannot run.
     """
-    from .swap_verify import MissingPackageError, NoKernelError, VerificationError, verify
+    from .swap_verify import MissingPackageError, NoKernelError, VerificationError, verify, verify_necks
     cfg, do = _swapped(package, name)
     row, started = dict(model=model, config=f'{package}/{name}'), time.process_time()
     try:
@@ -111,6 +113,10 @@ def verify_one(package, name, model):
             verify(cfg, swapped=False)
         except VerificationError as original:
             row.update(status='upstream', reason=str(original))
+    if row['status'] in ('package', 'upstream'):
+        with contextlib.suppress(VerificationError):
+            verify_necks(do().config)
+            row.update(necks=True)
     return dict(row, seconds=round(time.process_time() - started, 1))
 
 
@@ -118,18 +124,24 @@ def _line(error):
     return f'{type(error).__name__}: {" ".join(str(error).split())[:300]}'
 
 
+def _parsed(line):
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError:
+        return None
+
+
 class Log:
     """Rows of JSON in a file: what is there is not done again."""
 
     def __init__(self, path, current):
         self.path, self.rows = Path(path), {}
-        if self.path.exists():
-            lines = [json.loads(line) for line in self.path.read_text().splitlines() if line.endswith('}')]
-            if lines and lines[0] == dict(state=current):
-                self.rows = {self._key(row): row for row in lines[1:]}
-        if not self.rows:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(json.dumps(dict(state=current)) + '\n')
+        first, *rest = self.path.read_text().splitlines() if self.path.exists() else ('',)
+        if first == json.dumps(dict(state=current)):
+            self.rows = {self._key(row): row for row in filter(None, map(_parsed, rest))}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # Written anew, so that no half of a line from a process that was stopped stays in it.
+        self.path.write_text(''.join(json.dumps(row) + '\n' for row in (dict(state=current), *self.rows.values())))
 
     @staticmethod
     def _key(row):
@@ -187,4 +199,4 @@ def _joined(row, log):
     if row['status'] != 'swapped':
         return row
     result = log.rows['model', row['model']]
-    return dict(row, status=result['status'], kind='', reason=result['reason'])
+    return dict(row, status=result['status'], kind='', reason=result['reason'], necks=result.get('necks', False))

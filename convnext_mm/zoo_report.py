@@ -21,8 +21,8 @@ WITHOUT_BACKBONE = (NOT_A_MODEL, NO_IMAGE, OWN)
 _SECTIONS = (
     ('refused', 'Refused'),
     ('kernel', 'Built, but without a CPU kernel for an operator'),
-    ('package', 'Swapped, but a package that the model needs is not installed'),
-    ('upstream', 'Swapped, but the original model does not run here either'),
+    ('package', 'Swapped, but the model needs a package that is not installed'),
+    ('upstream', 'Swapped, but the original model does not run here either, for the reason given'),
     ('unloadable', 'The original config does not load'),
     ('failed', 'Failed'), ('swap failed', 'Failed in the swap'))
 
@@ -41,6 +41,7 @@ def format_page(rows):
         rows (list[dict]): From :func:`convnext_mm.zoo.survey`.
     """
     verified, total = coverage(rows)
+    necks = sum(row.get('necks', False) for row in rows)
     failed = sum(row['status'] in COLUMNS['failed'] for row in rows)
     lines = [
         '# A ConvNeXt in every config of mmdet and mmseg', '',
@@ -51,8 +52,10 @@ def format_page(rows):
         'random weights. `make zoo` writes this page.', '',
         f'{", ".join(f"{name} {number}" for name, number in versions().items())}.', '',
         f'**{verified} of {total} configs that have an image backbone are swapped and verified '
-        f'({100 * verified / max(total, 1):.1f} %), {failed} failed.** Apart from them are configs without a backbone '
-        'to exchange, and those without a CPU kernel for one of their operators.', '',
+        f'({100 * verified / max(total, 1):.1f} %), {failed} failed.** Of {necks} others, whose models cannot run as a '
+        'whole in this environment, swapped or not, the backbone and all that reads it are verified '
+        f'(with them {100 * (verified + necks) / max(total, 1):.1f} %). Apart are configs without a backbone to '
+        'exchange, and those without a CPU kernel for one of their operators.', '',
         f'| family | {" | ".join(COLUMNS)} |', f'|---{"|--:" * len(COLUMNS)}|']
     families = defaultdict(list)
     for row in rows:

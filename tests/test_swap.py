@@ -146,6 +146,7 @@ REFUSED = [
     ('mmdet::tridentnet/tridentnet_r50-caffe_1x_coco.py', 'structure', 'TridentResNet.*branches'),
     ('mmdet::faster_rcnn/faster-rcnn_r50-caffe_c4-1x_coco.py', 'structure', 'shared_head'),
     ('mmdet::detectors/detectors_cascade-rcnn_r50_1x_coco.py', 'structure', 'RFP'),
+    ('mmdet::nas_fcos/nas-fcos_r50-caffe_fpn_nashead-gn-head_4xb4-1x_coco.py', 'structure', 'NASFCOS_FPN.*gradient'),
     ('mmdet::common/ms_3x_coco.py', 'no model in the config', 'part of configs'),
     ('mmdet::misc/d2_retinanet_r50-caffe_fpn_ms-90k_coco.py', 'package missing', 'detectron2'),
 ]

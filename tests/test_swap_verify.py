@@ -16,7 +16,6 @@ WORKING = [
     'mmdet::pafpn/faster-rcnn_r50_pafpn_1x_coco.py',
     'mmdet::libra_rcnn/libra-retinanet_r50_fpn_1x_coco.py',
     'mmdet::nas_fpn/retinanet_r50_nasfpn_crop640-50e_coco.py',
-    'mmdet::nas_fcos/nas-fcos_r50-caffe_fpn_fcoshead-gn-head_4xb4-1x_coco.py',
     'mmdet::hrnet/fcos_hrnetv2p-w18-gn-head_4xb4-1x_coco.py',
     'mmdet::dyhead/atss_r50_fpn_dyhead_1x_coco.py',
     'mmdet::yolo/yolov3_d53_8xb8-320-273e_coco.py',

@@ -1,0 +1,99 @@
+"""The survey of the zoos: what is done once, what is done again, and what the page counts."""
+import json
+
+import pytest
+
+from convnext_mm.errors import UserError
+from convnext_mm.zoo import Log, _distinct, digest, survey
+from convnext_mm.zoo_report import coverage, format_page, write_page
+
+ROWS = [
+    dict(config='mmdet/a/one.py', status='verified', reason=''),
+    dict(config='mmdet/a/two.py', status='verified', reason=''),
+    dict(config='mmdet/a/tta.py', status='refused', kind='no model in the config', reason='the config has no model'),
+    dict(config='mmdet/b/one.py', status='kernel', reason='carafe'),
+    dict(config='mmdet/b/two.py', status='refused', kind='structure', reason='it | depends'),
+    dict(config='mmseg/c/one.py', status='refused', kind='network of its own', reason='a network'),
+    dict(config='mmseg/c/two.py', status='package', reason='lap is not installed'),
+    dict(config='mmseg/c/three.py', status='failed', reason='loss: RuntimeError'),
+    dict(config='mmseg/c/four.py', status='unloadable', reason='FileNotFoundError'),
+]
+
+
+def test_page():
+    lines = format_page(ROWS).splitlines()
+    assert '| mmdet/a | 3 | 2 | 2 |  |  | 1 |  |' in lines
+    assert '| mmdet/b | 2 | 1 |  | 1 |  | 1 |  |' in lines
+    assert '| mmseg/c | 4 | 2 |  |  | 2 | 1 | 1 |' in lines
+    assert '| **all** | 9 | 5 | 2 | 1 | 2 | 3 | 1 |' in lines
+    assert '| 1 | carafe | `mmdet/b/one.py` |' in lines
+    assert r'| 1 | it \| depends | `mmdet/b/two.py` |' in lines
+    assert coverage(ROWS) == (2, 6), 'verified, of those that have an image backbone and CPU kernels'
+    assert any('2 of 6 configs' in line and '33.3 %' in line and '1 failed' in line for line in lines)
+
+
+def test_page_is_written_whole(tmp_path):
+    write_page(ROWS, tmp_path / 'docs' / 'zoo.md')
+    assert [p.name for p in (tmp_path / 'docs').iterdir()] == ['zoo.md']
+
+
+def test_log_goes_on_where_it_was_stopped(tmp_path):
+    file = tmp_path / 'zoo' / 'log.jsonl'
+    log = Log(file, 'now')
+    log.add(dict(config='mmdet/a.py', status='swapped', model='m'))
+    log.add(dict(config='mmdet/a.py', model='m', status='verified', reason='', seconds=1.))
+    with file.open('a') as stream:
+        stream.write('{"config": "mmdet/b.py", "sta')  # A process that was killed while it wrote.
+    again = Log(file, 'now')
+    assert set(again.rows) == {('config', 'mmdet/a.py'), ('model', 'm')}
+    again.add(dict(config='mmdet/b.py', status='refused', kind='', reason=''))
+    assert set(Log(file, 'now').rows) == {*again.rows}
+    assert Log(file, 'another version').rows == {}
+    assert len(file.read_text().splitlines()) == 1
+
+
+def test_models_that_differ_in_nothing_that_matters_are_one():
+    def model(**head):
+        return digest(_distinct(dict(backbone=dict(drop_path_rate=.1, init_cfg=None), head=dict(in_channels=[8], **head))))
+    assert model(num_classes=80) == model(num_classes=19, init_cfg=dict(type='Normal'))
+    assert model(num_convs=4) != model(num_convs=2)
+
+
+@pytest.fixture
+def _no_workers(monkeypatch):
+    """Tasks run here: a process would import the toolboxes once more."""
+    from concurrent.futures import Future
+
+    class Here:
+        def __init__(self, *_):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def submit(self, function, *task):
+            future = Future()
+            future.set_result(function(*task))
+            return future
+    monkeypatch.setattr('convnext_mm.zoo.ProcessPoolExecutor', Here)
+
+
+@pytest.mark.usefixtures('_no_workers')
+def test_survey_of_one_family(tmp_path, capsys):
+    pytest.importorskip('mmdet', reason='mmdet is not installed')
+    pytest.importorskip('mmseg', reason='mmseg is not installed')
+    file = tmp_path / 'log.jsonl'
+    rows = survey(file, 1, 'faster-rcnn_r50-caffe_c4')
+    assert [row['status'] for row in rows] == ['refused']
+    rows = survey(file, 1, 'rpn/rpn_r50-caffe-c4')
+    assert [(row['config'], row['status']) for row in rows] == [('mmdet/rpn/rpn_r50-caffe-c4_1x_coco.py', 'verified')]
+    printed, lines = capsys.readouterr().out, file.read_text()
+    assert 'verified: 1 of 1' in printed and 'min left' in printed
+    assert survey(file, 1, 'rpn/rpn_r50-caffe-c4') == rows
+    assert (capsys.readouterr().out, file.read_text()) == ('', lines), 'nothing is done twice'
+    assert json.loads(lines.splitlines()[-1])['seconds'] > 0
+    with pytest.raises(UserError, match="no config of mmdet or mmseg has 'nothing-like-it'"):
+        survey(file, 1, 'nothing-like-it')
