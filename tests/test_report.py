@@ -325,7 +325,8 @@ def test_the_page_needs_no_network(page):
     assert 'url(' not in style and '@import' not in style and '<script' not in text
 
 
-def test_what_a_section_lacks_is_said_in_its_place(trained, tmp_path, capsys):
+def test_what_a_section_lacks_is_said_in_its_place(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     shutil.copytree(trained / 'work_dirs', tmp_path / 'w')
     (tmp_path / 'w/cascade/iter_20.pth').write_bytes(b'no checkpoint')
     # Not in the folder of the data.
