@@ -122,13 +122,14 @@ def classification_batch(model, size, channels, generator):
                 data_samples=[DataSample(metainfo=_meta(i, size)).set_gt_label(i) for i in range(BATCH)])
 
 
-def draw_batch(model, size, shrink=1.):
+def draw_batch(model, size, shrink=1., masks=True):
     """A training batch for a model.
 
     Args:
         model (dict): Its config.
         size (tuple[int]): Height and width of the images in pixels.
         shrink (float): Size of semantic maps of detectors as a part of the image's. Defaults to 1.
+        masks (bool): Whether the instances of detectors have masks. Defaults to True.
 
     Returns:
         dict: ``inputs`` and ``data_samples`` as from a data loader, the same in every run.
@@ -137,7 +138,7 @@ def draw_batch(model, size, shrink=1.):
     backbones = [node for path, node in walk(model) if path and path[-1] == 'backbone']
     channels = backbones[0].get('in_channels', 3)
     kind = type_of(model)
-    if any(path and path[-1] == 'decode_head' for path, _ in walk(model)):
+    if any('decode_head' in node for _, node in walk(model)):
         return segmentation_batch(model, size, channels, generator)
     if kind in TRACKERS:
         return track_batch(model, size, channels, generator)
@@ -147,4 +148,8 @@ def draw_batch(model, size, shrink=1.):
         return reid_batch(model, size, channels, generator)
     if kind == 'ImageClassifier':
         return classification_batch(model, size, channels, generator)
-    return detection_batch(model, size, channels, generator, shrink)
+    batch = detection_batch(model, size, channels, generator, shrink)
+    if not masks:
+        for sample in batch['data_samples']:
+            del sample.gt_instances.masks, sample.ignored_instances.masks
+    return batch

@@ -123,7 +123,8 @@ def verify_necks(cfg):
 def _step(cfg, settings, size, swapped):
     """One step of training and a forward pass at one size; the loss and the parameters of the backbones."""
     scope = cfg.get('default_scope') or 'mmengine'
-    shrink = _semantic_scale(cfg)
+    drawn = dict(shrink=_semantic_scale(cfg), masks=_has_masks(cfg))
+    size = PERSON if type_of(settings) == 'BaseReID' else size
     with DefaultScope.overwrite_default_scope(scope):
         torch.manual_seed(0)
         # Some losses ask the runner how far training is.
@@ -140,13 +141,13 @@ def _step(cfg, settings, size, swapped):
                 total = sum(_loss_of_part(getattr(model, name), settings[name], size)
                             for name in ('detector', 'reid') if settings.get(name))
             else:
-                total = _loss(model, model.data_preprocessor(draw_batch(settings, size, shrink), True))
+                total = _loss(model, model.data_preprocessor(draw_batch(settings, size, **drawn), True))
         with _told('gradients'):
             total.backward()
             parameters = _check_gradients(model) if swapped else 0
         if not in_parts:
             with _told('prediction'):
-                _predict(model, draw_batch(settings, size, shrink))
+                _predict(model, draw_batch(settings, size, **drawn))
     return total.item(), parameters
 
 
@@ -223,8 +224,13 @@ def _predict(model, batch):
 
 def _semantic_scale(cfg):
     """By how much the training pipeline shrinks semantic maps."""
-    return next((node.get('scale_factor', 1) for path, node in walk(plain(cfg.get('train_dataloader', {})))
+    return next((node.get('scale_factor', 1) for path, node in walk(plain(cfg.get('train_dataloader') or {}))
                  if type_of(node) == 'SegRescale'), 1)
+
+
+def _has_masks(cfg):
+    """Whether the training pipeline loads masks: some losses take them for granted, others stumble over them."""
+    return any(node.get('with_mask') for _, node in walk(plain(cfg.get('train_dataloader') or {})))
 
 
 def _resized(settings, size):
@@ -252,6 +258,8 @@ def _self_contained(model, folder):
             node['name'] = _tiny_language_model(folder)
         if 'lang_model_name' in node:
             node['lang_model_name'] = _tiny_language_model(folder)
+        if node.get('type') == 'MMSyncBN':  # It asks for a process group when it is built.
+            node['type'] = 'BN'
         if node.get('num_cp'):  # Recomputing activations takes a package, and changes no value.
             node['num_cp'] = 0
         if isinstance(node.get('teacher_config'), str):

@@ -54,7 +54,6 @@ WORKING = [
     'mmseg::beit/beit-base_upernet_8xb2-160k_ade20k-640x640.py',
     'mmseg::vit/vit_deit-b16_upernet_8xb2-80k_ade20k-512x512.py',
     'mmseg::segmenter/segmenter_vit-t_mask_8xb1-160k_ade20k-512x512.py',
-    'mmseg::swin/swin-tiny-patch4-window7_upernet_1xb8-20k_levir-256x256.py',
     'mmseg::sem_fpn/fpn_r50_4xb4-160k_ade20k-512x512.py',
     'mmseg::point_rend/pointrend_r50_4xb4-160k_ade20k-512x512.py',
     'mmseg::mask2former/mask2former_r50_8xb2-160k_ade20k-512x512.py',
