@@ -132,7 +132,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         if self.base_lr is None:
             raise ArgumentValueError('optim_wrapper.optimizer must give lr, the rate that layer decay scales')
         _number('optim_wrapper.optimizer.lr', self.base_lr)
-        if self.base_wd is not None:
+        if 'weight_decay' in self.optimizer_cfg:
             _number('optim_wrapper.optimizer.weight_decay', self.base_wd)
         if 'decay_rate' not in cfg:
             raise ArgumentValueError('paramwise_cfg.decay_rate is missing: a number above 0, up to 1')
