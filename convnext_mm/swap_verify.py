@@ -1,5 +1,6 @@
 """Whether a swapped config works: its model is built, trained for a step and run forward, on drawn images."""
 import contextlib
+import logging
 import re
 import tempfile
 import time
@@ -76,7 +77,7 @@ def verify(cfg, swapped=True):
     started, scope = time.monotonic(), cfg.get('default_scope') or 'mmengine'
     if util.find_spec(scope) is None:
         raise MissingPackageError('build', f'{scope}, whose config it is, is not installed')
-    with tempfile.TemporaryDirectory() as folder:
+    with _silent(), tempfile.TemporaryDirectory() as folder:
         settings = _self_contained({'data_preprocessor': cfg.get('data_preprocessor'), **cfg.model}, Path(folder))
         # A lane detector is built for images of one size.
         fixed = next((tuple(node['img_info']) for _, node in walk(settings) if 'img_info' in node), None)
@@ -157,6 +158,17 @@ def _build_optimizer(model, wrapper):
     for key in ('loss_scale', 'dtype', 'use_fsdp'):
         wrapper.pop(key, None)
     build_optim_wrapper(model, ConfigDict(wrapper))
+
+
+@contextlib.contextmanager
+def _silent():
+    """Keep what models say while they are built and initialised to themselves."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 @contextlib.contextmanager
