@@ -242,7 +242,9 @@ def _semantic_scale(cfg):
 
 def _has_masks(cfg):
     """Whether the training pipeline loads masks: some losses take them for granted, others stumble over them."""
-    return any(node.get('with_mask') for _, node in walk(plain(cfg.get('train_dataloader') or {})))
+    # Panoptic annotations bring them unless told otherwise.
+    return any(node.get('with_mask', type_of(node) == 'LoadPanopticAnnotations')
+               for _, node in walk(plain(cfg.get('train_dataloader') or {})))
 
 
 def _resized(settings, size):
