@@ -243,16 +243,16 @@ def _tensor(pages, dtype, start, count):
 
 def _read_legacy(file, pages):
     """torch's format before 1.6: four pickles (magic, version, machine, content), the storages' keys, the storages."""
-    _Unpickler(pages).load()
-    if _Unpickler(pages).load() != 1001:
+    _Unpickler(file).load()
+    if _Unpickler(file).load() != 1001:
         raise CheckpointError('has an unknown version of the format before torch 1.6')
-    if not _Unpickler(pages).load().get('little_endian', True):
+    if not _Unpickler(file).load().get('little_endian', True):
         raise CheckpointError('was written on a big-endian machine; convert it there to .safetensors')
-    unpickler = _Unpickler(pages)
+    unpickler = _Unpickler(file)
     content = unpickler.load()
     starts = {}
-    keys = _Unpickler(pages).load()
-    position = pages.tell()
+    keys = _Unpickler(file).load()
+    position = file.tell()
     for key in keys:
         dtype, count = unpickler.storages[key]
         # Each storage is preceded by its number of elements, eight bytes.
@@ -433,5 +433,6 @@ def _finish_namespace(record, finish, storage):
 _FINISHERS = {'tensor': _finish_tensor, 'storage': _finish_storage, 'bytes': _finish_bytes, 'dtype': _finish_dtype,
               'array': _finish_array, 'scalar': _finish_scalar, 'counter': _finish_counter, 'history': _finish_history,
               'namespace': _finish_namespace}
-_READERS = {'zip': functools.partial(_read_pickle, _read_zip), 'legacy': functools.partial(_read_pickle, _read_legacy),
+_READERS = {'zip': functools.partial(_read_pickle, _read_zip),
+            'legacy': functools.partial(_read_pickle, lambda file, pages: _read_legacy(pages, pages)),
             'safetensors': _read_safetensors}
