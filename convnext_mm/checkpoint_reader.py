@@ -208,16 +208,17 @@ def _tensor(pages, dtype, start, count):
 
 def _read_legacy(file, pages):
     """torch's format before 1.6: four pickles (magic, version, machine, content), the storages' keys, the storages."""
-    _Unpickler(file).load()
-    if _Unpickler(file).load() != 1001:
+    # By way of the pages: a file makes room for as many bytes as it is asked for, before it reads what there is.
+    _Unpickler(pages).load()
+    if _Unpickler(pages).load() != 1001:
         raise CheckpointError('has an unknown version of the format before torch 1.6')
-    if not _Unpickler(file).load().get('little_endian', True):
+    if not _Unpickler(pages).load().get('little_endian', True):
         raise CheckpointError('was written on a big-endian machine; convert it there to .safetensors')
-    unpickler = _Unpickler(file)
+    unpickler = _Unpickler(pages)
     content = unpickler.load()
     starts = {}
-    keys = _Unpickler(file).load()
-    position = file.tell()
+    keys = _Unpickler(pages).load()
+    position = pages.tell()
     for key in keys:
         dtype, count = unpickler.storages[key]
         # Each storage is preceded by its number of elements, eight bytes.
