@@ -123,8 +123,9 @@ def read_file(path, what, backend_args=None):
         return fileio.get(path, backend_args=backend_args), None
     except FileNotFoundError:
         return None, Flaw('missing file', f'this {what} does not exist')
-    except OSError as error:
-        return None, Flaw(f'unreadable {what}', error.strerror or str(error))
+    except (OSError, ValueError) as error:
+        # A ValueError where the name itself is none.
+        return None, Flaw(f'unreadable {what}', getattr(error, 'strerror', None) or str(error))
 
 
 def describe_damage(settings):
@@ -162,7 +163,8 @@ def _scan_coco(dataset, keys):
         if ('annotations', number) not in damaged and entry['category_id'] in asked and not entry.get('ignore'):
             instances[entry['image_id']].append((number, entry))
     loader = loader_of(dataset.pipeline)
-    tasks = [(os.path.join(dataset.data_prefix['img'], image['file_name']), loader, dataset.backend_args, number, image,
+    folder = dataset.data_prefix.get('img', '')
+    tasks = [(os.path.join(folder, image['file_name']), loader, dataset.backend_args, number, image,
               instances[image['id']])
              for number, image in enumerate(content['images']) if ('images', number) not in damaged]
     findings += _run(check_coco_image, tasks, keys[0])

@@ -281,21 +281,20 @@ def test_shares_that_are_none(share):
 TOY = """
 import sys, torch
 from mmengine.model import BaseModel
+from mmengine.registry import MODELS
 from convnext_mm import cli, launch
 from mmengine.config import Config
 
+@MODELS.register_module()
 class Toy(BaseModel):
     def __init__(self):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.ones(1))
     def forward(self, inputs, data_samples=None, mode='tensor'):
-        print('batch', [sample.img_id for sample in data_samples], flush=True)
         return dict(loss=self.weight.sum() * inputs[0].float().mean())
 
 def main(argv):
-    cfg = Config.fromfile(sys.argv[1])
-    cfg.model = dict(type=Toy)
-    launch.build_runner(cfg).train()
+    launch.build_runner(Config.fromfile(sys.argv[1])).train()
 
 sys.exit(cli.run(main))
 """
@@ -307,7 +306,7 @@ def test_a_run_ends_with_one_line_and_code_2(make, tmp_path):
     for path in images(root)[1:3]:
         path.write_bytes(b'')
     cfg = Config(dict(
-        default_scope='mmdet', work_dir=str(tmp_path / 'work'), max_bad_samples=0.001, custom_hooks=[], randomness=dict(seed=0),
+        default_scope='mmdet', model=dict(type='Toy'), work_dir=str(tmp_path / 'work'), max_bad_samples=0.001, custom_hooks=[], randomness=dict(seed=0),
         train_dataloader=dict(batch_size=2, num_workers=2, persistent_workers=True, sampler=dict(type='DefaultSampler', shuffle=False),
                               batch_sampler=dict(type='AspectRatioBatchSampler'), dataset=settings('coco', root)),
         train_cfg=dict(by_epoch=True, max_epochs=2), optim_wrapper=dict(optimizer=dict(type='SGD', lr=.1))))

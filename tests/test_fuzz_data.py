@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 from collections import Counter
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -30,6 +31,8 @@ pytestmark = pytest.mark.long
 @pytest.fixture
 def coco(tmp_path, monkeypatch):
     """A config of two drawn images, one instance with polygons, one a crowd; scans stay in this process."""
+    # Takes longer than any damaged file may.
+    import_module('mmdet.datasets')
     init_default_scope('mmdet')
     monkeypatch.setattr(data_scan, '_run', lambda function, tasks, key: [f for task in tasks for f in function(task)])
     shapes.generate_coco(tmp_path / 'coco', train=2, val=1, width=64, height=64, seed=3)
@@ -48,6 +51,7 @@ def coco(tmp_path, monkeypatch):
 
 @pytest.fixture
 def ade(tmp_path, monkeypatch):
+    import_module('mmseg.datasets')
     init_default_scope('mmseg')
     monkeypatch.setattr(data_scan, '_run', lambda function, tasks, key: [f for task in tasks for f in function(task)])
     shapes.generate_ade(tmp_path / 'ade', train=2, val=1, width=64, height=64, seed=3)
