@@ -74,7 +74,10 @@ def _one_thread():
 
 @pytest.mark.parametrize('name', WORKING, ids=lambda v: v.split('/')[-1][:-3])
 def test_swapped_models_train(name):
-    seen = verify(swapped(name))
+    try:
+        seen = verify(swapped(name))
+    except MissingPackageError as error:
+        pytest.skip(f'the original needs what is not installed here: {error}')
     assert seen.loss > 0
     assert seen.parameters > 1e6
 
