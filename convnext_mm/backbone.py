@@ -44,6 +44,8 @@ MAX_CHANNELS, MAX_DEPTH = 2 ** 16, 1000
 #: Above, a few blocks take features out of float32's range.
 MAX_LAYER_SCALE = 1e6
 OUTPUT_STRIDES = (8, 16, 32)
+MEMORY_FORMATS = ('channels_last', 'contiguous_format')
+COMPILE_SINCE = (2, 6)
 
 
 def _integer(name, value, low, high):
@@ -140,6 +142,31 @@ def parse_init_cfg(init_cfg):
     return pretrained, [entry for entry in entries if entry not in pretrained]
 
 
+def parse_with_cp(with_cp):
+    """The stages that are recomputed, from True, False, a number of first stages or a sequence of stage numbers."""
+    if isinstance(with_cp, bool):
+        return tuple(range(NUM_STAGES)) if with_cp else ()
+    if hasattr(with_cp, '__len__'):
+        stages = _sequence('with_cp', with_cp, f'a sequence of stage numbers from 0 to {NUM_STAGES - 1}')
+        return tuple(sorted({_integer(f'with_cp[{i}]', v, 0, NUM_STAGES - 1) for i, v in enumerate(stages)}))
+    return tuple(range(_integer('with_cp', with_cp, 0, NUM_STAGES)))
+
+
+def parse_memory_format(memory_format):
+    """torch's memory format of that name."""
+    if memory_format not in MEMORY_FORMATS:
+        raise ArgumentValueError(f'memory_format must be one of {", ".join(MEMORY_FORMATS)}, got {memory_format!r}')
+    return getattr(torch, memory_format)
+
+
+def parse_compile(compile):
+    """``compile`` as a flag; True only where torch's compiler takes images of any size."""
+    if _flag('compile', compile) and tuple(map(int, torch.__version__.split('.')[:2])) < COMPILE_SINCE:
+        raise ArgumentValueError('compile must be False before torch {}.{}, '.format(*COMPILE_SINCE) +
+                                 f'got True with torch {torch.__version__}')
+    return compile
+
+
 def parse_output_stride(output_stride):
     """``output_stride`` as an int of ``OUTPUT_STRIDES``."""
     value = _integer('output_stride', output_stride, OUTPUT_STRIDES[0], OUTPUT_STRIDES[-1])
@@ -171,8 +198,13 @@ class ConvNeXt(BaseModule):
         frozen_stages (int): -1 freezes nothing, 0 the stem, k the stem and the first k stages, the downsampling
             layers that lead to them included. Frozen parts stay in eval mode; output norms stay trainable.
             Defaults to -1.
-        with_cp (bool): Recompute each block in the backward pass instead of keeping its activations. Defaults to
-            False.
+        with_cp (bool | int | Sequence[int]): Recompute blocks in the backward pass instead of keeping their
+            activations: in all stages (True), in none (False), in the first k stages (an int, 0 to 4; each stage keeps
+            half as much as the one before), or in the stages of a sequence, 0 to 3. Defaults to False.
+        memory_format (str): ``channels_last`` or ``contiguous_format``, the layout between the stem and the outputs,
+            which are contiguous in either. Defaults to ``channels_last``.
+        compile (bool): Compile the blocks with ``torch.compile``, once per width for all sizes of images; needs torch
+            2.6 or newer. Defaults to False.
         output_stride (int): 8, 16 or 32. Stages that would lie beyond this stride keep the resolution before them and
             dilate their convolutions instead, as segmentors want it; the weights are the same. Defaults to 32.
         init_cfg (dict | list[dict], optional): mmengine's initialisation. Without it, the paper's: truncated
@@ -185,12 +217,12 @@ class ConvNeXt(BaseModule):
     Source: arXiv:2201.03545; `facebookresearch/ConvNeXt` ``object_detection/mmdet/models/backbones/convnext.py``,
     whose parameter names it keeps. Deviations: output norms and stages only where asked for; ``frozen_stages`` and
     ``with_cp``, which the official backbone lacks, after mmdet's ResNet; ``output_stride`` after timm's
-    ``models/convnext.py``.
+    ``models/convnext.py``. The official initialisation cuts normal numbers off at 100 deviations, which changes none.
     """
 
     def __init__(self, arch='tiny', in_channels=3, out_indices=(0, 1, 2, 3), drop_path_rate=0.,
                  layer_scale_init_value=1e-6, use_grn=False, frozen_stages=-1, with_cp=False, output_stride=32,
-                 init_cfg=None):
+                 memory_format='channels_last', compile=False, init_cfg=None):
         super().__init__(init_cfg=init_cfg)
         parse_init_cfg(init_cfg)
         self.depths, self.channels = parse_arch(arch)
@@ -200,7 +232,9 @@ class ConvNeXt(BaseModule):
         layer_scale_init_value = _number('layer_scale_init_value', layer_scale_init_value, 0, MAX_LAYER_SCALE)
         use_grn = _flag('use_grn', use_grn)
         self.frozen_stages = _integer('frozen_stages', frozen_stages, -1, NUM_STAGES)
-        self.with_cp = _flag('with_cp', with_cp)
+        self.with_cp = parse_with_cp(with_cp)
+        self.memory_format = parse_memory_format(memory_format)
+        compile = parse_compile(compile)
         self.output_stride = parse_output_stride(output_stride)
 
         last = max(sum(self.depths) - 1, 1)
@@ -219,7 +253,8 @@ class ConvNeXt(BaseModule):
                           nn.Conv2d(self.channels[i - 1], self.channels[i], kernel_size=2, **where))
             self.downsample_layers.append(nn.Sequential(*layers))
             self.stages.append(nn.Sequential(*(
-                ConvNeXtBlock(self.channels[i], next(rates), layer_scale_init_value, use_grn, dilations[i])
+                ConvNeXtBlock(self.channels[i], next(rates), layer_scale_init_value, use_grn, dilations[i],
+                              self.memory_format, compile)
                 for _ in range(self.depths[i]))))
         for i in self.out_indices:
             self.add_module(f'norm{i}', LayerNorm2d(self.channels[i]))
@@ -236,7 +271,7 @@ class ConvNeXt(BaseModule):
     def _init_parameters(self):
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
-                nn.init.trunc_normal_(module.weight, std=.02)
+                nn.init.normal_(module.weight, std=.02)
                 nn.init.zeros_(module.bias)
 
     def init_weights(self):
@@ -286,11 +321,12 @@ class ConvNeXt(BaseModule):
     def forward(self, x):
         """Features of the stages in ``out_indices``; see the class for the shapes."""
         self._check_input(x)
+        x = x.contiguous(memory_format=self.memory_format)
         outputs = []
         for i, (downsample, stage) in enumerate(zip(self.downsample_layers, self.stages)):
             x = downsample(x)
             for block in stage:
-                if self.with_cp and torch.is_grad_enabled():
+                if i in self.with_cp and torch.is_grad_enabled():
                     x = torch.utils.checkpoint.checkpoint(block, x, use_reentrant=False)
                 else:
                     x = block(x)

@@ -7,6 +7,8 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from . import block_ops
+
 
 class LayerNorm2d(nn.LayerNorm):
     """LayerNorm over the channels of an image: ``(N, C, H, W)`` to ``(N, C, H, W)``.
@@ -46,12 +48,16 @@ class DropPath(nn.Module):
         super().__init__()
         self.rate = rate
 
-    def forward(self, x):
+    def draw(self, x):
+        """The factor of each sample, ``(N, 1, ...)``: 0 or ``1 / (1 - rate)``; None where nothing is dropped."""
         if not self.training or self.rate == 0:
-            return x
+            return None
         keep = 1 - self.rate
-        mask = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep)
-        return x * mask.div_(keep)
+        return x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep).div_(keep)
+
+    def forward(self, x):
+        factor = self.draw(x)
+        return x if factor is None else x * factor
 
     def extra_repr(self):
         return f'rate={self.rate:.3f}'
@@ -73,17 +79,18 @@ class GRN(nn.Module):
         self.beta = nn.Parameter(torch.zeros(1, 1, 1, num_channels))
 
     def forward(self, x):
-        # promote_types keeps a float64 model in float64.
-        response = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True,
-                                            dtype=torch.promote_types(x.dtype, torch.float32))
-        response = (response / (response.mean(dim=-1, keepdim=True) + 1e-6)).to(x.dtype)
-        return self.gamma * (x * response) + self.beta + x
+        return block_ops.response_norm(x, self.gamma, self.beta)
+
+
+#: What a block is made of, as long as nobody exchanged a part or hung a hook on it.
+_PARTS = dict(dwconv=nn.Conv2d, norm=nn.LayerNorm, pwconv1=nn.Linear, act=nn.GELU, pwconv2=nn.Linear,
+              drop_path=DropPath)
 
 
 class ConvNeXtBlock(nn.Module):
     """Depthwise 7x7, LayerNorm, pointwise expansion by 4, GELU, pointwise reduction, layer scale, residual.
 
-    Shape: ``(N, C, H, W)`` to ``(N, C, H, W)``.
+    Shape: ``(N, C, H, W)`` to ``(N, C, H, W)``; the result is channels last in memory.
 
     Args:
         channels (int): C.
@@ -91,12 +98,16 @@ class ConvNeXtBlock(nn.Module):
         layer_scale_init_value (float): Initial value of ``gamma``; 0 for no layer scale. Defaults to 1e-6.
         use_grn (bool): GRN after the GELU, as in ConvNeXt V2. Defaults to False.
         dilation (int): Distance between the taps of the depthwise convolution, in pixels. Defaults to 1.
+        memory_format (torch.memory_format): Layout of the depthwise convolution. Defaults to ``torch.channels_last``.
+        compile (bool): Compile the block; see :func:`convnext_mm.block_ops.compiled_block`. Defaults to False.
 
     Source: arXiv:2201.03545, figure 4; `facebookresearch/ConvNeXt` ``models/convnext.py``, ``Block`` in its
-    channels-last form (linear layers in place of 1x1 convolutions).
+    channels-last form (linear layers in place of 1x1 convolutions). Deviation: the same formula runs as
+    :mod:`convnext_mm.block_ops` has it; part by part only where a part was exchanged or has a hook.
     """
 
-    def __init__(self, channels, drop_path_rate=0., layer_scale_init_value=1e-6, use_grn=False, dilation=1):
+    def __init__(self, channels, drop_path_rate=0., layer_scale_init_value=1e-6, use_grn=False, dilation=1,
+                 memory_format=torch.channels_last, compile=False):
         super().__init__()
         self.dwconv = nn.Conv2d(channels, channels, kernel_size=7, padding=3 * dilation, dilation=dilation,
                                 groups=channels)
@@ -108,8 +119,32 @@ class ConvNeXtBlock(nn.Module):
         self.gamma = nn.Parameter(torch.full((channels,), float(layer_scale_init_value))) \
             if layer_scale_init_value else None
         self.drop_path = DropPath(drop_path_rate)
+        self.use_grn = use_grn
+        self.memory_format = memory_format
+        self.compile = compile
+
+    def _is_whole(self):
+        parts = [(getattr(self, name), kind) for name, kind in _PARTS.items()]
+        return all(type(part) is kind and not (part._forward_hooks or part._forward_pre_hooks or part._backward_hooks
+                                               or part._backward_pre_hooks) for part, kind in
+                   [*parts, (self.grn, GRN if self.use_grn else nn.Identity)])
 
     def forward(self, x):
+        x = x.contiguous(memory_format=self.memory_format)
+        if not self._is_whole() or torch.jit.is_tracing():
+            return self._by_parts(x)
+        function = block_ops.compiled_block(self.dwconv.in_channels) if self.compile else block_ops.block
+        scale = self.drop_path.draw(x)
+        if scale is None and self.compile:
+            # Blocks that drop nothing share the code of those that do.
+            scale = x.new_ones(len(x), 1, 1, 1)
+        grn = (self.grn.gamma, self.grn.beta) if self.use_grn else (None, None)
+        return function(
+            x, scale, self.dwconv.weight, self.dwconv.bias, self.norm.weight, self.norm.bias,
+            self.pwconv1.weight, self.pwconv1.bias, *grn, self.pwconv2.weight, self.pwconv2.bias, self.gamma,
+            self.norm.eps, self.dwconv.dilation[0])
+
+    def _by_parts(self, x):
         branch = self.dwconv(x).permute(0, 2, 3, 1)
         branch = self.pwconv2(self.grn(self.act(self.pwconv1(self.norm(branch)))))
         if self.gamma is not None:

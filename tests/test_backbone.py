@@ -100,7 +100,12 @@ BAD = [
     (dict(layer_scale_init_value=-1), ValueError, 'layer_scale_init_value.*got -1'),
     (dict(frozen_stages=5), ValueError, 'frozen_stages.*-1 to 4.*got 5'),
     (dict(frozen_stages=None), TypeError, 'frozen_stages.*None'),
-    (dict(with_cp=1), TypeError, 'with_cp.*got 1'),
+    (dict(with_cp='all'), TypeError, "with_cp.*got 'all'"),
+    (dict(with_cp=5), ValueError, 'with_cp.*0 to 4.*got 5'),
+    (dict(with_cp=(0, 4)), ValueError, r'with_cp\[1\].*got 4'),
+    (dict(memory_format='nhwc'), ValueError, "memory_format.*channels_last, contiguous_format.*got 'nhwc'"),
+    (dict(memory_format=1), ValueError, 'memory_format.*got 1'),
+    (dict(compile='yes'), TypeError, "compile.*got 'yes'"),
     (dict(use_grn='yes'), TypeError, "use_grn.*got 'yes'"),
     (dict(output_stride=12), ValueError, 'output_stride.*8, 16, 32.*got 12'),
     (dict(output_stride=4), ValueError, 'output_stride.*got 4'),
@@ -173,18 +178,43 @@ def test_frozen_stages(frozen):
 # With a frozen stem, no tensor that enters the first block asks for a gradient: only reentrant checkpoints mind.
 @pytest.mark.parametrize('frozen_stages', [-1, 0])
 def test_with_cp_changes_nothing_but_memory(frozen_stages):
-    plain, recomputing = (randomise(ConvNeXt(TINY, frozen_stages=frozen_stages, with_cp=with_cp))
+    arch = dict(depths=(2, 2, 4, 2), channels=TINY['channels'])
+    plain, recomputing = (randomise(ConvNeXt(arch, frozen_stages=frozen_stages, with_cp=with_cp))
                           for with_cp in (False, True))
     x, gradients, saved = torch.rand(2, 3, 64, 64), [], []
     for model in (plain, recomputing):
-        kept = []
-        with torch.autograd.graph.saved_tensors_hooks(lambda t, kept=kept: (kept.append(t.numel()), t)[1], lambda t: t):
-            loss = sum(o.pow(2).sum() for o in model(x))
-        loss.backward()
+        kept = {}
+
+        def pack(tensor, kept=kept):
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            features = model(x)
+        sum(o.pow(2).sum() for o in features).backward()
         gradients.append([p.grad for p in model.parameters() if p.requires_grad])
-        saved.append(sum(kept))
+        saved.append(sum(kept.values()) - sum(kept.get(p.data_ptr(), 0) for p in model.parameters()))
     assert all(a.equal(b) for a, b in zip(*gradients))
     assert saved[1] < saved[0] / 2
+
+
+@pytest.mark.parametrize(('with_cp', 'stages'), [
+    (False, ()), (True, (0, 1, 2, 3)), (0, ()), (2, (0, 1)), (4, (0, 1, 2, 3)), ((2, 0), (0, 2)), ([], ())])
+def test_stages_that_are_recomputed(with_cp, stages, monkeypatch):
+    model, seen = ConvNeXt(TINY, with_cp=with_cp), []
+    monkeypatch.setattr(torch.utils.checkpoint, 'checkpoint',
+                        lambda block, x, use_reentrant: (seen.append(block), block(x))[1])
+    model(torch.rand(1, 3, 32, 32))
+    assert seen == [block for stage in stages for block in model.stages[stage]]
+
+
+@pytest.mark.parametrize('use_grn', [False, True])
+def test_memory_formats_give_the_same(use_grn):
+    models = [randomise(ConvNeXt(TINY, memory_format=name, use_grn=use_grn)).double()
+              for name in ('channels_last', 'contiguous_format')]
+    x = torch.rand(2, 3, 64, 96).double()
+    for a, b in zip(*(model(x) for model in models)):
+        assert a.is_contiguous() and b.is_contiguous()
+        assert relative_difference(a, b) < 1e-12
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16])

@@ -43,7 +43,9 @@ BACKBONE = {
     'layer_scale_init_value': st.one_of(st.just(0), st.just(1e-6), st.floats(0, 1e6, exclude_max=True)),
     'use_grn': st.booleans(),
     'frozen_stages': st.integers(-1, 4),
-    'with_cp': st.booleans(),
+    'with_cp': st.one_of(st.booleans(), st.integers(0, 4), st.lists(st.integers(0, 3))),
+    'memory_format': st.sampled_from(['channels_last', 'contiguous_format']),
+    'compile': st.just(False),
     'output_stride': st.sampled_from([8, 16, 32]),
     'init_cfg': st.sampled_from([None, [], dict(type='Constant', layer='Linear', val=.1)]),
 }
@@ -83,7 +85,8 @@ def test_backbone(size, record_property):
     assert set(arguments) <= set(BACKBONE), 'an argument is not tried'
     good, tally = {name: BACKBONE[name] for name in arguments}, Counter()
     # mmengine copies what it is given for `init_cfg`, and looks into it later.
-    junk = dict(arch=st.one_of(JUNK, DAMAGED_ARCH), init_cfg=good['init_cfg'])
+    junk = dict(arch=st.one_of(JUNK, DAMAGED_ARCH), init_cfg=good['init_cfg'],
+                compile=JUNK.filter(lambda value: value is not True))
 
     @given(replaced(good, junk), st.tuples(st.integers(1, 2), *[st.one_of(st.integers(32, 70), st.integers(1, 70))] * 2), st.booleans())
     def check(drawn, shape, training):

@@ -1,0 +1,307 @@
+"""A block's two halves as autograd functions that keep and move less than autograd's own, with the same results.
+
+* :func:`depthwise_conv`: oneDNN's weight gradient of a 7 x 7 kernel runs as a dense convolution in blocks of 16
+  channels; kernels up to 3 wide have a depthwise one, which is 2 to 14 times as fast in all.
+* :func:`residual_mlp`: keeps the pixels before the LayerNorm and before the GELU (5 of the 10 values a channel that
+  autograd keeps) and recomputes the rest; gamma is folded into the second layer's weight; on a CPU the layers run over
+  pieces of the image that stay in the cache.
+
+Tensors are channels last: ``(N, H, W, C)`` in memory, whatever the order of their axes.
+"""
+import functools
+import types
+
+import torch
+import torch.nn.functional as F
+from torch.autograd.function import once_differentiable
+
+#: Pixels of a piece on a CPU: a few MB of hidden values, and matrix products long enough to run at their peak.
+PIECE = 2048
+_KERNEL = 7
+_PAD = _KERNEL // 2
+#: (column in the middle, width): how the columns of the kernel are shared out.
+_COLUMNS = (1, 3), (4, 3), (6, 1)
+
+
+def _conv(x, weight, bias, dilation=1):
+    return F.conv2d(x, weight, bias, padding=_PAD * dilation, dilation=dilation, groups=weight.shape[0])
+
+
+def block(x, scale, conv_weight, conv_bias, norm_weight, norm_bias, weight1, bias1, grn_gamma, grn_beta, weight2, bias2,
+          gamma, eps, dilation):
+    """A ConvNeXt block.
+
+    Args:
+        x (Tensor): ``(N, C, H, W)``.
+        scale (Tensor, optional): Stochastic depth's factor of each sample, ``(N, 1, 1, 1)``.
+        conv_weight, conv_bias, ... (Tensor): The block's parameters; ``grn_gamma``, ``grn_beta`` and ``gamma`` may be
+            None.
+        eps (float): The LayerNorm's.
+        dilation (int): The depthwise convolution's.
+
+    Returns:
+        Tensor: ``(N, C, H, W)``, channels last in memory.
+    """
+    if grn_gamma is not None:
+        # It looks at the whole image between the two layers.
+        return formula(x, scale, conv_weight, conv_bias, norm_weight, norm_bias, weight1, bias1, grn_gamma, grn_beta,
+                       weight2, bias2, gamma, eps, dilation, conv=depthwise_conv)
+    y = depthwise_conv(x.to(_precision(x)), conv_weight, conv_bias, dilation)
+    x, y = x.permute(0, 2, 3, 1), y.permute(0, 2, 3, 1)
+    result = residual_mlp(x, y, scale, norm_weight, norm_bias, weight1, bias1, weight2, bias2, gamma, eps)
+    return result.permute(0, 3, 1, 2)
+
+
+def formula(x, scale, conv_weight, conv_bias, norm_weight, norm_bias, weight1, bias1, grn_gamma, grn_beta, weight2,
+            bias2, gamma, eps, dilation, conv=_conv):
+    """The block in torch's own operations, for compilers."""
+    y = conv(x.to(_precision(x)), conv_weight, conv_bias, dilation).permute(0, 2, 3, 1)
+    y = F.gelu(F.linear(F.layer_norm(y, (y.shape[-1],), norm_weight, norm_bias, eps), weight1, bias1))
+    if grn_gamma is not None:
+        y = response_norm(y, grn_gamma, grn_beta)
+    precision = result_type(x, y, gamma)
+    y = F.linear(y, weight2, bias2)
+    if gamma is not None:
+        y = gamma * y
+    y = y.permute(0, 3, 1, 2)
+    return x.to(precision) + (y if scale is None else y * scale)
+
+
+@functools.cache
+def compiled_block(channels):
+    """:func:`formula`, compiled once for all blocks of a width and all sizes of images.
+
+    Reaching torch's limit of recompilations raises an error instead of running uncompiled.
+    """
+    # torch counts recompilations by code object: a width has its own.
+    function = types.FunctionType(formula.__code__.replace(co_name=f'block_{channels}'), formula.__globals__,
+                                  argdefs=formula.__defaults__)
+    compiled = torch.compile(function, dynamic=True, fullgraph=True)
+
+    def run(*args):
+        # Else a first image as high as wide would have the next one compiled again.
+        with torch.fx.experimental._config.patch(use_duck_shape=False):
+            return compiled(*args)
+    return run
+
+
+def _precision(x):
+    """Precision in which autocast, or else the input, has the branch computed."""
+    kind = x.device.type
+    if hasattr(torch, 'get_autocast_dtype'):
+        enabled = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+        return torch.get_autocast_dtype(kind) if enabled else x.dtype
+    # Before torch 2.4.
+    if kind == 'cpu':
+        return torch.get_autocast_cpu_dtype() if torch.is_autocast_cpu_enabled() else x.dtype
+    return torch.get_autocast_gpu_dtype() if torch.is_autocast_enabled() else x.dtype
+
+
+def response_norm(x, gamma, beta):
+    """ConvNeXt V2's GRN of ``(N, H, W, C)``, its norms over the image taken in float32 at least."""
+    response = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True,
+                                        dtype=torch.promote_types(x.dtype, torch.float32))
+    response = (response / (response.mean(dim=-1, keepdim=True) + 1e-6)).to(x.dtype)
+    return gamma * (x * response) + beta + x
+
+
+def depthwise_conv(x, weight, bias, dilation):
+    """``F.conv2d`` of images ``(N, C, H, W)`` with one 7 x 7 kernel a channel, ``(C, 1, 7, 7)``; size is kept."""
+    if x.device.type == 'cpu' and dilation == 1 and weight.requires_grad and torch.is_grad_enabled():
+        return _DepthwiseConv.apply(x, weight, bias)
+    return _conv(x, weight, bias, dilation)
+
+
+def _conv_backward(grad, x, weight, padding, wanted):
+    channels = weight.shape[0]
+    return torch.ops.aten.convolution_backward(grad, x, weight, [channels], [1, 1], padding, [1, 1], False, [0, 0],
+                                               channels, wanted)
+
+
+class _DepthwiseConv(torch.autograd.Function):
+
+    @staticmethod
+    def forward(ctx, x, weight, bias):
+        ctx.save_for_backward(x, weight)
+        return _conv(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        x, weight = ctx.saved_tensors
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = _conv_backward(grad, x, weight.to(x.dtype), [_PAD, _PAD], (True, False, False))[0]
+        grad_bias = grad.sum((0, 2, 3), dtype=weight.dtype) if ctx.needs_input_grad[2] else None
+        return grad_x, _weight_gradient(grad, x).to(weight.dtype), grad_bias
+
+
+def _weight_gradient(grad, x):
+    """Gradient ``(C, 1, 7, 7)`` by narrow kernels over the image, shifted by columns.
+
+    Rows are laid end to end with zeros between them, so a shifted image is the same memory read from another place.
+    What a narrow kernel reads across the end of a row meets a gradient of zero.
+    """
+    n, c, h, w = x.shape
+    shape, size = (n, h, w + _PAD, c), n * h * (w + _PAD) * c
+
+    def lay_out(t):
+        memory = t.new_zeros(size + 2 * _PAD * c)
+        # A column of zeros at the left, for kernels that reach one column further.
+        memory[_PAD * c:][:size].view(shape)[:, :, 1:w + 1] = t.permute(0, 2, 3, 1)
+        return memory
+
+    def image(memory, shift):
+        return memory[(_PAD + shift) * c:][:size].view(shape).permute(0, 3, 1, 2)
+    grad, x = image(lay_out(grad), 0), lay_out(x)
+    return torch.cat([
+        _conv_backward(grad, image(x, middle - _PAD), x.new_empty(c, 1, _KERNEL, width), [_PAD, width // 2],
+                       (False, True, False))[1] for middle, width in _COLUMNS], 3)
+
+
+def residual_mlp(x, y, scale, norm_weight, norm_bias, weight1, bias1, weight2, bias2, gamma, eps):
+    """``x + scale * gamma * (weight2 @ gelu(weight1 @ layer_norm(y) + bias1) + bias2)``.
+
+    Args:
+        x (Tensor): The residual stream, ``(N, H, W, C)``.
+        y (Tensor): What the branch starts from, ``(N, H, W, C)``; its precision is that of the branch.
+        scale (Tensor, optional): Stochastic depth's factor of each sample, ``N`` values.
+        norm_weight, norm_bias, gamma (Tensor): ``(C)`` each; gamma may be None.
+        weight1, weight2 (Tensor): ``(hidden, C)`` and ``(C, hidden)``, with the biases ``bias1`` and ``bias2``.
+        eps (float): The LayerNorm's.
+
+    Returns:
+        Tensor: ``(N, H, W, C)``, in the wider of the precisions of ``x`` and ``gamma`` (of ``y`` without a gamma).
+    """
+    arguments = x, y, scale, norm_weight, norm_bias, weight1, bias1, weight2, bias2, gamma
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in arguments):
+        return _ResidualMLP.apply(*arguments, eps)
+    return _forward(*arguments, eps, keep=False)[0]
+
+
+def result_type(x, y, gamma):
+    """Precision of the sum of the residual stream and its branch."""
+    return torch.promote_types(x.dtype, y.dtype if gamma is None else gamma.dtype)
+
+
+def _pieces(pixels, device, dtype):
+    """Slices of one length, the last excepted; one empty slice where there is nothing."""
+    # Sums of pieces lose more in float16, whose gradients are often near its smallest numbers.
+    step = PIECE if device.type == 'cpu' and dtype != torch.float16 else max(pixels, 1)
+    return [slice(start, min(start + step, pixels)) for start in range(0, max(pixels, 1), step)]
+
+
+def _per_pixel(scale, shape):
+    return None if scale is None else scale.reshape(-1).repeat_interleave(shape[1] * shape[2])[:, None]
+
+
+def _norm(y, weight, bias, eps):
+    """LayerNorm with its statistics, in the precision of its weight; shared by both directions."""
+    y = y.to(weight.dtype)
+    return y, *torch.native_layer_norm(y, (y.shape[-1],), weight, bias, eps)
+
+
+def _forward(x, y, scale, norm_weight, norm_bias, weight1, bias1, weight2, bias2, gamma, eps, keep):
+    """The result; with ``keep``, the values before the GELU, and those before gamma where the gradient needs them."""
+    dtype, shape = y.dtype, x.shape
+    scale, x, y = _per_pixel(scale, shape), x.reshape(-1, shape[-1]), y.reshape(-1, shape[-1])
+    pieces = _pieces(len(x), x.device, dtype)
+    longest = pieces[0].stop
+    weight1, bias1, weight2, bias2 = (t.to(dtype) for t in (weight1, bias1, weight2, bias2))
+    result = x.new_empty(x.shape, dtype=result_type(x, y, gamma))
+    kept = y.new_empty(len(y) if keep else longest, len(weight1))
+    activated = torch.empty_like(kept[:longest]) if keep else kept
+    before_gamma = torch.empty_like(y) if keep and gamma is not None and not _from_weight(dtype) else None
+    for rows in pieces:
+        length = rows.stop - rows.start
+        hidden, active = kept[rows] if keep else kept[:length], activated[:length]
+        normed = _norm(y[rows], norm_weight, norm_bias, eps)[1]
+        torch.addmm(bias1, normed.to(dtype), weight1.t(), out=hidden)
+        torch._C._nn.gelu(hidden, out=active)
+        branch = torch.addmm(bias2, active, weight2.t())
+        if before_gamma is not None:
+            before_gamma[rows] = branch
+        if scale is not None:
+            branch = branch * scale[rows]
+        if gamma is None:
+            torch.add(x[rows], branch, out=result[rows])
+        else:
+            torch.addcmul(x[rows], branch, gamma, out=result[rows])
+    return result.view(shape), kept, before_gamma
+
+
+def _from_weight(dtype):
+    """Whether gamma's gradient comes from that of the second weight, taken before gamma.
+
+    Not in float16: without gamma, near its initial 1e-6, gradients of a scaled loss overflow.
+    """
+    return dtype != torch.float16
+
+
+class _ResidualMLP(torch.autograd.Function):
+
+    @staticmethod
+    def forward(ctx, *arguments):
+        result, hidden, before_gamma = _forward(*arguments, keep=True)
+        x, *others, ctx.eps = arguments
+        ctx.x_dtype = x.dtype
+        ctx.save_for_backward(hidden, before_gamma, *others)
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        hidden, before_gamma, y, scale, norm_weight, norm_bias, weight1, bias1, weight2, bias2, gamma = \
+            ctx.saved_tensors
+        dtype, shape = y.dtype, y.shape
+        grad_x, scale = grad.to(ctx.x_dtype), _per_pixel(scale, shape)
+        grad, y = grad.reshape(-1, shape[-1]), y.reshape(-1, shape[-1])
+        first, second = weight1.to(dtype), weight2.to(dtype)
+        grad_y = torch.empty_like(y)
+        grad_norm_weight, grad_norm_bias, grad_bias1, grad_bias2 = map(
+            torch.zeros_like, (norm_weight, norm_bias, bias1, bias2))
+        grad_weight1, grad_weight2 = torch.empty_like(weight1), torch.empty_like(weight2)
+        grad_gamma = None if gamma is None else torch.zeros_like(gamma)
+        pieces = _pieces(len(y), y.device, dtype)
+        buffers = hidden.new_empty(2, pieces[0].stop, hidden.shape[1])
+        wanted1, wanted2 = ctx.needs_input_grad[5], ctx.needs_input_grad[7] or ctx.needs_input_grad[9]
+        for rows in pieces:
+            active, grad_hidden = buffers[:, :rows.stop - rows.start]
+            branch = grad[rows] if scale is None else grad[rows] * scale[rows]
+            if before_gamma is not None:
+                grad_gamma += (branch * before_gamma[rows]).sum(0)
+                branch = branch * gamma
+            grad_bias2 += branch.sum(0)
+            if wanted2:
+                torch._C._nn.gelu(hidden[rows], out=active)
+                _add_product(grad_weight2, branch.to(dtype).t(), active, rows)
+            if gamma is not None and before_gamma is None:
+                branch = branch * gamma
+            torch.mm(branch.to(dtype), second, out=active)
+            torch.ops.aten.gelu_backward.grad_input(active, hidden[rows], grad_input=grad_hidden)
+            grad_bias1 += grad_hidden.sum(0, dtype=bias1.dtype)
+            y_rows, normed, mean, deviation = _norm(y[rows], norm_weight, norm_bias, ctx.eps)
+            if wanted1:
+                _add_product(grad_weight1, grad_hidden.t(), normed.to(dtype), rows)
+            grad_normed = torch.mm(grad_hidden, first).to(y_rows.dtype)
+            grad_y[rows], of_weight, of_bias = torch.ops.aten.native_layer_norm_backward(
+                grad_normed, y_rows, (shape[-1],), mean, deviation, norm_weight, norm_bias, (True, True, True))
+            grad_norm_weight += of_weight
+            grad_norm_bias += of_bias
+        if grad_gamma is not None and before_gamma is None and wanted2:
+            # These gradients are of gamma's products with the weight and the bias.
+            grad_gamma = torch.linalg.vecdot(grad_weight2, weight2) + grad_bias2 * bias2
+            grad_weight2.mul_(gamma[:, None])
+            grad_bias2.mul_(gamma)
+        return (grad_x, grad_y.view(shape), None, grad_norm_weight, grad_norm_bias, grad_weight1, grad_bias1,
+                grad_weight2, grad_bias2, grad_gamma, None)
+
+
+def _add_product(total, a, b, rows):
+    """``total += a @ b``, summed in the precision of ``total``; the first piece of the rows sets it."""
+    if total.dtype == a.dtype:
+        total.addmm_(a, b, beta=int(rows.start > 0))
+    elif rows.start:
+        total += torch.mm(a, b)
+    else:
+        total.copy_(torch.mm(a, b))

@@ -1,0 +1,213 @@
+"""The block's own forward and backward passes against the plain formula, part by part."""
+import itertools
+
+import pytest
+import torch
+from conftest import randomise, relative_difference
+
+from convnext_mm import ConvNeXt, block_ops
+from convnext_mm.layers import ConvNeXtBlock
+
+AUTOCAST = [torch.bfloat16, torch.float16]
+GAMMAS = [0, 1e-6, 1e-3, 1.]
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch):
+    """Several pieces, the last of which is shorter, in images this small."""
+    monkeypatch.setattr(block_ops, 'PIECE', 50)
+
+
+def make_block(gamma=1., channels=16, **kwargs):
+    block = randomise(ConvNeXtBlock(channels, layer_scale_init_value=gamma, **kwargs))
+    if gamma:
+        block.gamma.data.uniform_(.5 * gamma, 1.5 * gamma, generator=torch.Generator().manual_seed(1))
+    return block.train()
+
+
+def images(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(2))
+
+
+def run(function, block, x, autocast=None):
+    """Result and gradients, name -> tensor; the same samples are dropped each time."""
+    block.zero_grad()
+    x = x.detach().requires_grad_()
+    torch.manual_seed(3)
+    with torch.autocast('cpu', autocast or torch.bfloat16, enabled=autocast is not None):
+        result = function(x)
+    result.backward(images(*x.shape).to(result.dtype))
+    return dict(result=result.detach(), x=x.grad, **{
+        n: None if p.grad is None else p.grad.clone() for n, p in block.named_parameters()})
+
+
+CASES = [dict(gamma=gamma, **case) for gamma in GAMMAS for case in (
+    {}, dict(drop_path_rate=.4), dict(dilation=2), dict(use_grn=True), dict(memory_format=torch.contiguous_format))]
+
+
+@pytest.mark.parametrize(('case', 'dtype', 'tolerance'), [
+    (case, dtype, tolerance) for case in CASES for dtype, tolerance in (
+        (torch.float64, 1e-12), (torch.float32, 1e-5))], ids=str)
+def test_results_and_gradients_of_the_plain_formula(case, dtype, tolerance):
+    block, x = make_block(**case).to(dtype), images(5, 16, 13, 9).to(dtype)
+    expected, found = run(block._by_parts, block, x), run(block, block, x)
+    assert block._is_whole()
+    assert {name: relative_difference(found[name], expected[name]) for name in expected} == pytest.approx(
+        dict.fromkeys(expected, 0), abs=tolerance)
+
+
+@pytest.mark.parametrize(('case', 'dtype'), list(itertools.product(CASES, AUTOCAST)), ids=str)
+def test_no_further_from_float64_than_the_plain_formula_under_autocast(case, dtype):
+    """The errors of one tensor scatter; the medians over draws do not."""
+    ratios = {}
+    for seed in range(5):
+        torch.manual_seed(seed)
+        block = make_block(**case, channels=32)
+        block.pwconv1.weight.data.normal_(0, .1)
+        x = torch.randn(4, 32, 13, 9)
+        plain, own = run(block._by_parts, block, x, dtype), run(block, block, x, dtype)
+        exact = run(block._by_parts, block.double(), x.double())
+        for name in exact:
+            assert own[name].dtype == plain[name].dtype
+            off = [torch.linalg.vector_norm(r[name] - exact[name]).item() for r in (own, plain)]
+            ratios.setdefault(name, []).append((off[0] + 1e-30) / (off[1] + 1e-30))
+    medians = {name: sorted(values)[2] for name, values in ratios.items()}
+    assert max(medians.values()) < 1.1, medians
+
+
+def test_gradcheck():
+    """With samples dropped, gamma near its initial value and beyond, in pieces."""
+    arguments = [images(2, 4, 6, 5), images(2, 4, 6, 5), torch.tensor([0., 1.6]), *(
+        images(*shape) for shape in ((5,), (5,), (20, 5), (20,), (5, 20), (5,), (5,)))]
+    arguments = [a.double().requires_grad_(i != 2) for i, a in enumerate(arguments)]
+    assert torch.autograd.gradcheck(lambda *a: block_ops.residual_mlp(*a, 1e-6), arguments)
+
+
+@pytest.mark.parametrize('shape', [(2, 3, 9, 8), (1, 2, 7, 1), (1, 2, 1, 9), (3, 1, 2, 2)])
+def test_gradcheck_of_the_convolution(shape):
+    x, weight, bias = images(*shape), images(shape[1], 1, 7, 7), images(shape[1])
+    x, weight, bias = (t.double().requires_grad_() for t in (x, weight, bias))
+    assert torch.autograd.gradcheck(lambda *a: block_ops.depthwise_conv(*a, 1), (x, weight, bias))
+
+
+@pytest.mark.parametrize('frozen', ['dwconv', 'norm', 'pwconv1', 'pwconv2', 'gamma', 'pwconv'])
+def test_frozen_parts_get_no_gradient_and_change_no_other(frozen):
+    block, x = make_block(), images(2, 16, 9, 9)
+    expected = run(block._by_parts, block, x)
+    for name, parameter in block.named_parameters():
+        parameter.requires_grad_(not name.startswith(frozen))
+    found = run(block, block, x)
+    for name in expected:
+        if name.startswith(frozen):
+            assert found[name] is None
+        else:
+            assert relative_difference(found[name], expected[name]) < 1e-5
+
+
+def test_kept_for_the_backward_pass():
+    """The block's input, what the convolution made of it, and the values before the GELU; nothing else of that size."""
+    block, x, kept = make_block(channels=32), images(2, 32, 16, 16).requires_grad_(), {}
+
+    def pack(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        block(x)
+    parameters = sum(p.untyped_storage().nbytes() for p in block.parameters())
+    assert sum(kept.values()) <= (1 + 1 + 4) * x.untyped_storage().nbytes() + parameters
+
+
+def test_a_part_that_was_exchanged_or_has_a_hook_takes_part():
+    block, x, seen = make_block(), images(1, 16, 8, 8), []
+    handle = block.pwconv1.register_forward_hook(lambda *_: seen.append(1))
+    hooked = block(x)
+    handle.remove()
+    assert seen == [1]
+    torch.testing.assert_close(hooked, block(x))
+    block.act = torch.nn.ReLU()
+    assert relative_difference(block(x), hooked) > 1e-3
+
+
+def test_result_is_channels_last_without_a_copy():
+    block = make_block(channels=32)
+    x = images(1, 32, 9, 9).contiguous(memory_format=torch.channels_last)
+    with torch.profiler.profile() as profile, torch.no_grad():
+        assert block(x).is_contiguous(memory_format=torch.channels_last)
+    names = {event.key for event in profile.key_averages()}
+    assert 'aten::addmm' in names
+    assert not names & {'aten::clone', 'aten::contiguous'}, 'a layout was copied'
+
+
+@pytest.mark.parametrize('batch', [0, 1])
+def test_any_batch(batch):
+    block, x = make_block(), images(batch, 16, 8, 8)
+    found = run(block, block, x)
+    assert found['result'].shape == x.shape
+    assert all(value.isfinite().all() for value in found.values())
+
+
+@pytest.fixture
+def compilations(monkeypatch, size):
+    """The graphs that were compiled; without generating code from them unless the long tests run."""
+    graphs, compile = [], torch.compile
+
+    def counting(graph, inputs):
+        graphs.append(graph)
+        if size(False, True):
+            from torch._inductor.compile_fx import compile_fx
+            return compile_fx(graph, inputs)
+        return graph.forward
+    monkeypatch.setattr(torch, 'compile', lambda function, **kwargs: compile(function, backend=counting, **kwargs))
+    block_ops.compiled_block.cache_clear()
+    torch._dynamo.reset()
+    yield graphs
+    block_ops.compiled_block.cache_clear()
+    torch._dynamo.reset()
+
+
+needs_compiler = pytest.mark.skipif(not hasattr(torch, 'get_autocast_dtype') or tuple(
+    map(int, torch.__version__.split('.')[:2])) < (2, 6), reason='compile=True needs torch 2.6')
+SMALL = dict(depths=(2, 2, 3, 2), channels=(8, 16, 24, 32))
+
+
+@needs_compiler
+@pytest.mark.long
+def test_compiled_once_for_all_sizes(compilations, monkeypatch):
+    """Every call of every block runs compiled, with drop path on, whatever the size; a square one comes first."""
+    model = randomise(ConvNeXt(SMALL, compile=True, drop_path_rate=.3))
+    plain = ConvNeXt(SMALL, drop_path_rate=.3)
+    assert plain.load_state_dict(model.state_dict()), 'the same keys'
+    calls = []
+    monkeypatch.setattr(block_ops, 'block', lambda *args: calls.append(args))
+    draws = torch.Generator().manual_seed(0)
+    for step in range(30):
+        h, w = torch.randint(64, 300, (2,), generator=draws).tolist() if step else (64, 64)
+        sum(f.square().mean() for f in model(torch.rand(2, 3, h, w))).backward()
+    assert not calls
+    assert 0 < len(compilations) <= 8
+
+
+@needs_compiler
+@pytest.mark.long
+@pytest.mark.parametrize('autocast', [None, torch.bfloat16])
+def test_compiled_blocks_give_the_same(compilations, autocast):
+    own, compiled, exact = (randomise(ConvNeXt(SMALL, compile=compile)) for compile in (False, True, False))
+    x, found = images(2, 3, 64, 96), []
+    for model in (own, compiled, exact.double()):
+        with torch.autocast('cpu', torch.bfloat16, enabled=autocast is not None and model is not exact):
+            features = model(x.to(next(model.parameters()).dtype))
+        sum(f.square().sum() for f in features).backward()
+        found.append([*features, *(p.grad for p in model.parameters())])
+    off = [[torch.linalg.vector_norm(a - e).item() / torch.linalg.vector_norm(e).item() for a, e in zip(some, found[2])]
+           for some in found[:2]]
+    assert max(off[1]) < (2 * max(off[0]) if autocast else 1e-5)
+    assert compilations
+
+
+@needs_compiler
+def test_the_limit_of_recompilations_is_an_error(compilations, monkeypatch):
+    monkeypatch.setattr(torch._dynamo.config, 'recompile_limit', 2)
+    model = ConvNeXt(SMALL, compile=True)
+    model(torch.rand(1, 3, 64, 64))
+    with pytest.raises(Exception, match='fullgraph'):
+        model.double()(torch.rand(1, 3, 64, 64).double())
