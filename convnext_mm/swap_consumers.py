@@ -3,6 +3,7 @@
 A part that reads maps declares their channels. They must be the channels that the old backbone emits, so what a part
 reads is found by agreement; where nothing agrees, the swap is refused.
 """
+import math
 from typing import NamedTuple
 
 from .swap_edits import MISSING, RefusedError, plain, type_of, walk
@@ -20,6 +21,8 @@ REFUSED = {
 }
 #: Necks that make a pyramid of the single scale of a plain transformer.
 PYRAMID_MAKERS = ('MultiLevelNeck', 'Feature2Pyramid')
+#: Necks that work in the channels of what they read, so that their GroupNorms must divide them.
+WORK_IN_INPUT_CHANNELS = ('CSPNeXtPAFPN', 'YOLOXPAFPN')
 #: Necks that keep the channels of what they read.
 TRANSPARENT = ('GlobalAveragePooling', 'GeneralizedMeanPooling')
 _NOT_HEADS = ('data_preprocessor', 'train_cfg', 'test_cfg', 'language_model', 'text_model', 'semi_train_cfg',
@@ -230,6 +233,7 @@ def set_channels(edits, reads, channels, positions):
         else:
             edits.set((*read.path, read.key), type(old)(new), reason)
             _follow(edits, read, old, new)
+            _divide(edits, read, new)
         if read.index_key:
             index = part[read.index_key]
             moved = [positions[i] for i in read.positions]
@@ -253,3 +257,11 @@ def _follow(edits, read, old, new):
     for path, node in list(walk(edits.get(parent), parent)):
         if path[:len(read.path)] != read.path and node.get('in_channels') == outer:
             edits.set((*path, 'in_channels'), type(node['in_channels'])(changed), reason)
+
+
+def _divide(edits, read, new):
+    part = edits.get(read.path)
+    groups = (part.get('norm_cfg') or {}).get('num_groups', 1)
+    fitting = math.gcd(groups, *new)
+    if type_of(part) in WORK_IN_INPUT_CHANNELS and fitting != groups:
+        edits.set((*read.path, 'norm_cfg', 'num_groups'), fitting, f'{groups} groups do not divide {new} channels')

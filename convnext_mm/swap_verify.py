@@ -24,7 +24,7 @@ from .swap_samples import BATCH, WORDS, draw_batch
 SIZES = ((128, 128), (224, 224), (320, 320))
 #: Of crops of persons.
 PERSON = (256, 128)
-#: Regions that a RoI head trains on; more of them take time and show nothing else.
+#: Regions that a RoI head trains on or predicts; more of them take time and show nothing else.
 REGIONS = 32
 #: Trackers that train their parts one by one.
 _TRAINED_IN_PARTS = ('SORT', 'DeepSORT', 'OCSORT', 'StrongSORT')
@@ -268,6 +268,8 @@ def _self_contained(model, folder):
                 node[key] = None
         if type_of(node).endswith('Sampler') and isinstance(node.get('num'), int):
             node['num'] = min(node['num'], REGIONS)
+        if isinstance(node.get('max_per_img'), int):
+            node['max_per_img'] = min(node['max_per_img'], REGIONS)
         if path and path[-1] == 'language_model':
             node['name'] = _tiny_language_model(folder)
         if 'lang_model_name' in node:

@@ -132,6 +132,14 @@ def test_channels_and_positions(name, expected):
                                  'layer_scale_init_value', 'with_cp', 'init_cfg'}, 'no leftover of the old backbone'
 
 
+def test_groups_divide_the_channels_of_necks_that_work_in_them():
+    name = 'mmdet::rtmdet/rtmdet_l_convnext_b_4xb32-100e_coco.py'
+    groups = {arch: swap_backbone(load(name), arch).model.neck.norm_cfg.num_groups for arch in ('tiny', 'atto')}
+    assert groups == dict(tiny=32, atto=16)
+    fpn = swap_backbone(load('mmdet::hrnet/fcos_hrnetv2p-w18-gn-head_4xb4-1x_coco.py'), 'atto')
+    assert 'norm_cfg' not in fpn.model.neck or fpn.model.neck.norm_cfg.get('num_groups', 32) == 32
+
+
 REFUSED = [
     ('mmseg::bisenetv1/bisenetv1_r18-d32_4xb4-160k_cityscapes-1024x1024.py', 'network of its own', 'BiSeNetV1.*branches'),
     ('mmseg::icnet/icnet_r50-d8_4xb2-80k_cityscapes-832x832.py', 'network of its own', 'ICNet'),
