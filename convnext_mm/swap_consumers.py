@@ -21,7 +21,7 @@ REFUSED = {
 }
 #: Necks that make a pyramid of the single scale of a plain transformer.
 PYRAMID_MAKERS = ('MultiLevelNeck', 'Feature2Pyramid')
-#: Necks that work in the channels of what they read, so that their GroupNorms must divide them.
+#: Necks that work in the channels of what they read and their halves, so that their GroupNorms must divide them.
 WORK_IN_INPUT_CHANNELS = ('CSPNeXtPAFPN', 'YOLOXPAFPN')
 #: Necks that keep the channels of what they read.
 TRANSPARENT = ('GlobalAveragePooling', 'GeneralizedMeanPooling')
@@ -262,6 +262,7 @@ def _follow(edits, read, old, new):
 def _divide(edits, read, new):
     part = edits.get(read.path)
     groups = (part.get('norm_cfg') or {}).get('num_groups', 1)
-    fitting = math.gcd(groups, *new)
+    fitting = math.gcd(groups, *(channels // 2 for channels in new))
     if type_of(part) in WORK_IN_INPUT_CHANNELS and fitting != groups:
-        edits.set((*read.path, 'norm_cfg', 'num_groups'), fitting, f'{groups} groups do not divide {new} channels')
+        edits.set((*read.path, 'norm_cfg', 'num_groups'), fitting,
+                  f'{groups} groups do not divide the halves of {new} channels')

@@ -135,7 +135,7 @@ def test_channels_and_positions(name, expected):
 def test_groups_divide_the_channels_of_necks_that_work_in_them():
     name = 'mmdet::rtmdet/rtmdet_l_convnext_b_4xb32-100e_coco.py'
     groups = {arch: swap_backbone(load(name), arch).model.neck.norm_cfg.num_groups for arch in ('tiny', 'atto')}
-    assert groups == dict(tiny=32, atto=16)
+    assert groups == dict(tiny=32, atto=8)
     fpn = swap_backbone(load('mmdet::hrnet/fcos_hrnetv2p-w18-gn-head_4xb4-1x_coco.py'), 'atto')
     assert 'norm_cfg' not in fpn.model.neck or fpn.model.neck.norm_cfg.get('num_groups', 32) == 32
 
