@@ -24,8 +24,6 @@ from convnext_mm.cli import Parser, run
 from convnext_mm.progress import Bar, Progress
 
 PRECISIONS = ('float32', 'bfloat16')
-#: A call is warm after this many seconds.
-WARM = .3
 
 
 class Size(NamedTuple):
@@ -117,7 +115,7 @@ class Trial:
         self.backward(outputs)
         if not self.contestant.equal:
             return outputs, kept, None
-        return outputs, kept, peers.official({name: p.grad for name, p in self.model.named_parameters()})
+        return outputs, kept, peers.official({name: p.grad.contiguous() for name, p in self.model.named_parameters()})
 
     def peak_bytes(self):
         """Most memory of a GPU that a run takes, its parameters included; None elsewhere."""
@@ -130,15 +128,6 @@ class Trial:
         self.clear()
         own = sum(p.numel() * p.element_size() for p in self.model.parameters())
         return own + torch.cuda.max_memory_allocated() - before
-
-
-def warm_up(call):
-    """Call until ``WARM`` seconds are over; the seconds of the last call."""
-    spent = last = measure.time_call(call)
-    while spent < WARM:
-        last = measure.time_call(call)
-        spent += last
-    return last
 
 
 def output_gradients(arch, size, device):
@@ -186,14 +175,14 @@ def measure_cell(contestants, task, size, plan, peaks, progress):
             row['limit_seconds'] = peaks.seconds(work, precision, task)
             row['peak_memory'] = trial.peak_bytes()
             key = contestant.name, precision
-            calls[key], warm[key] = trial, warm_up(trial)
+            calls[key], warm[key] = trial, measure.warm_up(trial)
             trial.clear()
             rows.append(row)
     if task == 'inference':
         for precision in PRECISIONS:
             key = limits.OWN_SHAPES, precision
             calls[key] = limits.OwnShapes(stages, precision, device)
-            warm[key] = warm_up(calls[key])
+            warm[key] = measure.warm_up(calls[key])
             rows.append(dict(task=task, size=str(size), batch=size.batch, name=limits.OWN_SHAPES, precision=precision,
                              equal=False, kept=None, peak_memory=None,
                              limit_seconds=peaks.seconds(limits.convnext_work(stages), precision, task)))

@@ -11,6 +11,8 @@ from torch.autograd.graph import saved_tensors_hooks
 
 #: A sample repeats a call until it lasts this long in seconds, as the clock and the GPU's queue ask for.
 LEAST_SAMPLE = .02
+#: A call is warm after this many seconds.
+WARM = .3
 
 
 class Spread(NamedTuple):
@@ -43,6 +45,15 @@ def time_call(call, repeats=1):
         call()
     synchronize()
     return (time.perf_counter() - start) / repeats
+
+
+def warm_up(call):
+    """Call until ``WARM`` seconds are over; the seconds of the last call."""
+    spent = last = time_call(call)
+    while spent < WARM:
+        last = time_call(call)
+        spent += last
+    return last
 
 
 def interleave(calls, rounds, first=None, step=lambda: None):

@@ -1,5 +1,6 @@
 """ConvNeXt as this and other packages have it, on equal weights, and Swin: what the backbone is measured beside."""
 import contextlib
+import itertools
 import sys
 from typing import NamedTuple
 
@@ -177,8 +178,9 @@ def build(name, device, compiled=True):
 
 def difference(tensors, reference):
     """Largest difference of some tensors, as a share of the largest value of the one that it is in."""
-    return max(((a.float() - b.float()).abs().max() / b.float().abs().max().clamp(min=1e-12)).item()
-               for a, b in zip(tensors, reference, strict=True))
+    # torch's maximum is NaN where there is one; Python's need not be.
+    return torch.stack([(a.float() - b.float()).abs().max() / b.float().abs().max().clamp(min=1e-12)
+                        for a, b in zip(tensors, reference, strict=True)]).max().item()
 
 
 def check_equal(name, what, tensors, reference, precision):
@@ -192,9 +194,11 @@ def check_equal(name, what, tensors, reference, precision):
     """
     def form(tensors):
         return [(tuple(tensor.shape), tensor.is_contiguous()) for tensor in tensors]
-    if form(tensors) != form(reference):
-        raise UserError(f'{name}: {what} of another shape or memory layout than those of {OURS}: {form(tensors)} for '
-                        f'{form(reference)}')
+    tensors, reference = list(tensors), list(reference)
+    other = [pair for pair in itertools.zip_longest(form(tensors), form(reference)) if pair[0] != pair[1]]
+    if other:
+        raise UserError(f'{name}: {what} of another number, shape or memory layout than those of {OURS}: {other[0][0]} '
+                        f'for {other[0][1]} (shape, contiguous)')
     found = difference(tensors, reference)
     if not found <= TOLERANCES[precision]:
         raise UserError(f'{name}: {what} in {precision} differ from those of {OURS} in float32 by {found:.1e} of the '

@@ -165,3 +165,36 @@ def backbone_chart(results):
                for (size,), some in kept.items()]
     return _chart(f'ConvNeXt {results["arch"]}: median with quartiles', results['environment'], panels, rows, len(kept))
 
+
+
+def _method_table(method, rows):
+    """A method's table: a line for each backbone, ``rows`` of both tasks."""
+    lines = []
+    for (name,), (inference, training) in grouped(rows, 'name').items():
+        shares = [_share(row['limit_seconds'] / row['median']) for row in (inference, training)]
+        lines.append((name, f'{inference["batch"] / inference["median"]:.3g}', shares[0], f'{training["median"]:.3g}',
+                      f'{training["low"]:.3g} - {training["high"]:.3g}', shares[1],
+                      f'{training["peak_memory"] / 2 ** 20:.0f}'))
+    header = ('', 'images/s', 'of peaks', 's/iteration', 'quartiles', 'of peaks', 'MiB peak')
+    return (f'{method}, {rows[0]["size"]}, batch {rows[0]["batch"]}, {rows[0]["precision"]}\n'
+            f'{format_table(header, lines)}')
+
+
+def detector_tables(results):
+    """All that ``detector.py`` prints in the end."""
+    parts = [describe_in_words(results['environment']), _peaks_in_words(results['peaks'])]
+    parts += [f'without {package}: {why}' for package, why in results['missing'].items()]
+    parts += [_method_table(method, rows) for (method,), rows in grouped(results['rows'], 'method').items()]
+    return '\n\n'.join(parts)
+
+
+def detector_chart(results):
+    """A line of panels for each of inference, training and memory, a column for each method."""
+    rows, panels = results['rows'], []
+    for task, title, value in (('inference', 'inference, ms', lambda row: 1e3 * row['median']),
+                               ('training', 'training iteration, ms', lambda row: 1e3 * row['median']),
+                               ('training', 'peak memory, MiB', lambda row: row['peak_memory'] / 2 ** 20)):
+        some = [row for row in rows if row['task'] == task]
+        panels += [(f'{method}: {title}', group, value, 'ms' in title)
+                   for (method,), group in grouped(some, 'method').items()]
+    return _chart('Whole models: median with quartiles', results['environment'], panels, rows, len(panels) // 3)

@@ -96,7 +96,7 @@ def measure(quick=False, progress=lambda text: None):
         of the ``model``, the ``growth`` of the process's own memory while it loaded, the same with pages of the file,
         and ``seconds``.
     """
-    times, arch = (2, 'atto') if quick else (5, 'xlarge')
+    times, arch = (1, 'atto') if quick else (5, 'xlarge')
     progress('import')
     package, backbone = map(statistics.median, zip(*(json.loads(child(_IMPORT)) for _ in range(times))))
     results = dict(import_seconds=package, class_seconds=backbone)
