@@ -223,7 +223,7 @@ def measure_method(method, names, plan, peaks, progress):
             calls[name] = getattr(model, task)
             warm[name] = measure.warm_up(calls[name])
         bar = Bar(plan.rounds * len(calls), f'{method}, {task}: runs')
-        samples = measure.interleave(calls, plan.rounds, warm, bar.add)
+        samples = measure.interleave(calls, dict.fromkeys(calls, plan.rounds), warm, bar.add)
         rows += [dict(method=method, name=name, task=task, precision=PRECISION, size=model.size,
                       batch=len(model.batch['inputs']), limit_seconds=peaks.seconds(works[name], PRECISION, task),
                       peak_memory=memory[name] if task == 'training' else None, samples=samples[name],

@@ -61,13 +61,13 @@ def interleave(calls, rounds, first=None, step=lambda: None):
 
     Args:
         calls (dict[str, Callable]): What is timed, warm already.
-        rounds (int): Samples of each.
+        rounds (dict[str, int]): Samples of each; who has had his is passed over.
         first (dict[str, float], optional): Seconds of a call each, as seen in warm-up: short ones are repeated within
             a sample.
         step (Callable): Called after every sample.
 
     Returns:
-        dict[str, list[float]]: Seconds of one call, a list of ``rounds`` samples each.
+        dict[str, list[float]]: Seconds of one call, a list of samples each.
     """
     repeats = {name: max(1, math.ceil(LEAST_SAMPLE / max((first or {}).get(name, LEAST_SAMPLE), 1e-6)))
                for name in calls}
@@ -75,18 +75,29 @@ def interleave(calls, rounds, first=None, step=lambda: None):
     gc.collect()
     gc.disable()
     try:
-        for _ in range(rounds):
+        for turn in range(max(rounds.values())):
             for name, call in calls.items():
-                samples[name].append(time_call(call, repeats[name]))
-                step()
+                if turn < rounds[name]:
+                    samples[name].append(time_call(call, repeats[name]))
+                    step()
     finally:
         gc.enable()
     return samples
 
 
-def rounds_within(seconds, warmup, least, most):
-    """As many rounds as fit into ``seconds``, by the seconds of one, within bounds."""
-    return min(max(int(seconds / max(sum(warmup), 1e-9)), least), most)
+def plan_rounds(seconds, warm, slow, least, most):
+    """Rounds of each call, so that all fit into ``seconds`` if the least do.
+
+    Args:
+        seconds (float): For all calls in all rounds.
+        warm (dict[str, float]): Seconds of a call each, as seen in warm-up.
+        slow (Container[str]): Names of calls that get one round less than the least: nothing is judged by them.
+        least, most (int): Rounds of the others.
+    """
+    of_slow = (least - 1) * sum(warm[name] for name in warm if name in slow)
+    of_others = sum(warm[name] for name in warm if name not in slow)
+    rounds = min(max(int((seconds - of_slow) / max(of_others, 1e-9)), least), most)
+    return {name: max(least - 1, 1) if name in slow else rounds for name in warm}
 
 
 class _Kept:

@@ -28,6 +28,7 @@ class Contestant(NamedTuple):
         channels_last (bool): The layout of its weights and of the images that it gets.
         equal (bool): Whether architecture and weights are ours, so that the outputs must be.
         tasks (tuple[str]): What it is measured in.
+        compiled (bool): Whether torch.compile is at work.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Contestant(NamedTuple):
     channels_last: bool = False
     equal: bool = True
     tasks: tuple = ('inference', 'training')
+    compiled: bool = False
 
 
 class WithNorms(nn.Module):
@@ -108,7 +110,7 @@ def _timm(arch, weights):
     if torch.cuda.is_available():
         for conv_mlp, form in ((False, 'linear'), (True, 'conv')):
             yield Contestant(f'{TIMM_COMPILED} {form} channels-last', torch.compile(build(conv_mlp)),
-                             channels_last=True)
+                             channels_last=True, compiled=True)
 
 
 def _torchvision(arch, weights):
@@ -161,7 +163,7 @@ def build(name, device, compiled=True):
         return model
     contestants = [Contestant(OURS, first), Contestant(OURS_CP, variant(with_cp=True), tasks=('training',))]
     if compiled:
-        contestants.append(Contestant(OURS_COMPILED, variant(compile=True)))
+        contestants.append(Contestant(OURS_COMPILED, variant(compile=True), compiled=True))
     for package, peers in PEERS.items():
         try:
             # Some packages greet on stdout when they are imported.

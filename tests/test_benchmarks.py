@@ -91,15 +91,17 @@ def test_bytes_kept_of_recomputed_blocks():
 
 # Time.
 
-@pytest.mark.parametrize(('first', 'calls'), [(None, 'abc abc abc'), (dict(a=.01, b=1, c=1), 'aabc aabc aabc')])
-def test_calls_are_in_turn(first, calls, monkeypatch):
+@pytest.mark.parametrize(('rounds', 'first', 'calls'), [
+    (dict(a=3, b=3, c=3), None, 'abc abc abc'), (dict(a=2, b=2, c=2), dict(a=.01, b=1, c=1), 'aabc aabc'),
+    (dict(a=3, b=1, c=2), None, 'abc ac a')])
+def test_calls_are_in_turn(rounds, first, calls, monkeypatch):
     seen = []
     monkeypatch.setattr(measure.time, 'perf_counter', lambda: 10. * len(seen))
-    samples = measure.interleave({name: lambda name=name: seen.append(name) for name in 'abc'}, 3, first,
+    samples = measure.interleave({name: lambda name=name: seen.append(name) for name in 'abc'}, rounds, first,
                                  step=lambda: seen.append(' '))
     assert ''.join(seen).replace(' ', '') == calls.replace(' ', '')
     # Ten seconds a call on this clock, whatever it is repeated.
-    assert samples == {name: [10.] * 3 for name in 'abc'}
+    assert samples == {name: [10.] * n for name, n in rounds.items()}
 
 
 @pytest.mark.parametrize(('samples', 'expected'), [([3.], (3, 3, 3)), ([5., 1, 2, 3, 4], (3, 2, 4)), ([1., 2], (1.5, 1.25, 1.75))])
@@ -107,9 +109,17 @@ def test_spread(samples, expected):
     assert measure.spread(samples) == expected
 
 
-@pytest.mark.parametrize(('seconds', 'rounds'), [(1, 3), (20, 5), (99, 9)])
-def test_rounds(seconds, rounds):
-    assert measure.rounds_within(seconds, [1., 2, 1], 3, 9) == rounds
+@pytest.mark.parametrize(('seconds', 'slow', 'rounds'), [
+    (1, '', dict(a=3, b=3, c=3)), (20, '', dict(a=5, b=5, c=5)), (99, '', dict(a=9, b=9, c=9)),
+    (20, 'b', dict(a=8, b=2, c=8))])
+def test_rounds(seconds, slow, rounds):
+    assert measure.plan_rounds(seconds, dict(a=1., b=2, c=1), slow, 3, 9) == rounds
+
+
+def test_only_slow_peers_get_fewer_rounds():
+    warm = {peers.OURS: 9., peers.OURS_CP: 9., peers.MMPRETRAIN: 9., peers.SWIN: 9., 'timm linear': 1., 'timm conv': 1.4}
+    rows = [dict(name=name, precision='float32', equal=name != peers.SWIN) for name in warm]
+    assert backbone.beaten(rows, {(name, 'float32'): s for name, s in warm.items()}) == {('timm conv', 'float32')}
 
 
 # Limits.
@@ -270,6 +280,7 @@ def test_backbone(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(startup, 'measure', lambda *args: dict(
         import_seconds=.1, class_seconds=.2, build_seconds=.3, load=dict(
             arch='atto', model=100, growth=10, growth_with_file=110, seconds=.1)))
+    monkeypatch.setattr(measure, 'WARM', 0)
     plan = backbone.Plan('atto', (backbone.Size(1, 32, 64),), dict(inference=0, training=0), (1, 1), quick=True)
     assert not backbone.main(['--quick', '--out', str(tmp_path / 'new')], plan)
     out = capsys.readouterr().out
