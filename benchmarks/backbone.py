@@ -4,7 +4,6 @@ Inference, training step (forward and backward, no drop path) and the bytes that
 bfloat16 autocast. Prints tables and writes JSON and a PNG chart. Ten to fifteen minutes on two cores.
 """
 import argparse
-import inspect
 import itertools
 import sys
 import warnings
@@ -20,7 +19,7 @@ import startup
 import torch
 from mmengine.logging import MMLogger
 
-from convnext_mm import ARCHS, ConvNeXt
+from convnext_mm import ARCHS
 from convnext_mm.backbone import parse_arch
 from convnext_mm.cli import Parser, run
 from convnext_mm.progress import Bar, Progress
@@ -226,10 +225,9 @@ def measure_all(plan):
     line.show('what the machine reaches')
     peaks = limits.measure_peaks(device, PRECISIONS, plan.quick)
     started = startup.measure(plan.quick, line.show)
-    compiled = bool(plan.compiled) and 'compile' in inspect.signature(ConvNeXt).parameters
-    contestants, missing = peers.build(plan.arch, device, compiled)
+    contestants, missing = peers.build(plan.arch, device, bool(plan.compiled))
     for package, why in missing.items():
-        line.end(f'without the peers of {package}, which cannot be imported: {why}')
+        line.end(f'without {package}: {why}')
     rows = []
     for size in plan.sizes:
         for task in ('inference', 'training'):

@@ -9,7 +9,7 @@ import torch.nn as nn
 
 from convnext_mm import ARCHS, ConvNeXt
 from convnext_mm.checkpoint_formats import convert, parse
-from convnext_mm.errors import UserError
+from convnext_mm.errors import ArgumentValueError, UserError
 
 #: Names that bars speak of.
 OURS, OURS_CP, OURS_COMPILED = 'convnext_mm', 'convnext_mm with_cp', 'convnext_mm compile'
@@ -151,7 +151,7 @@ def build(name, device, compiled=True):
         compiled (bool): Whether ours under ``compile=True`` is among them. Defaults to True.
 
     Returns:
-        tuple: A list of ``Contestant``, and ``{package: why it is missing}``.
+        tuple: A list of ``Contestant``, and ``{package or contestant: why it is missing}``.
     """
     arch, missing = ARCHS[name], {}
     first = randomise(ConvNeXt(name, layer_scale_init_value=1.))
@@ -163,7 +163,11 @@ def build(name, device, compiled=True):
         return model
     contestants = [Contestant(OURS, first), Contestant(OURS_CP, variant(with_cp=True), tasks=('training',))]
     if compiled:
-        contestants.append(Contestant(OURS_COMPILED, variant(compile=True), compiled=True))
+        try:
+            contestants.append(Contestant(OURS_COMPILED, variant(compile=True), compiled=True))
+        # An old torch cannot.
+        except ArgumentValueError as error:
+            missing[OURS_COMPILED] = str(error)
     for package, peers in PEERS.items():
         try:
             # Some packages greet on stdout when they are imported.
