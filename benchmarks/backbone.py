@@ -1,0 +1,258 @@
+"""Time the ConvNeXt backbone beside its peers, on equal weights: python benchmarks/backbone.py [--quick]
+
+Inference, training step (forward and backward, no drop path) and the bytes that autograd keeps, in float32 and under
+bfloat16 autocast. Prints tables and writes JSON and a PNG chart. Ten to fifteen minutes on two cores.
+"""
+import argparse
+import itertools
+import sys
+import warnings
+from typing import NamedTuple
+
+import bars
+import environment
+import limits
+import measure
+import peers
+import show
+import startup
+import torch
+from mmengine.logging import MMLogger
+
+from convnext_mm import ARCHS
+from convnext_mm.backbone import parse_arch
+from convnext_mm.cli import Parser, run
+from convnext_mm.progress import Bar, Progress
+
+PRECISIONS = ('float32', 'bfloat16')
+#: So many times the fastest peer's time, and a peer cannot turn out the fastest.
+SLOW = 1.3
+
+
+class Size(NamedTuple):
+    """Images of a measurement."""
+
+    batch: int
+    height: int
+    width: int
+
+    def __str__(self):
+        return f'{self.height}x{self.width}'
+
+
+class Plan(NamedTuple):
+    """How much is measured."""
+
+    arch: str
+    sizes: tuple
+    #: Seconds for the rounds of one size, by task, and the least and the most rounds.
+    seconds: dict
+    rounds: tuple
+    quick: bool = False
+    #: Task and size of where ours is measured compiled too: a compilation takes a CPU a minute.
+    compiled: tuple = ()
+
+
+def full_plan(device):
+    """The plan of a machine: a GPU gets eight times the images."""
+    factor = 8 if device == 'cuda' else 1
+    sizes = tuple(Size(batch * factor, *shape) for batch, *shape in ((16, 224, 224), (2, 512, 512), (1, 800, 1280)))
+    return Plan('tiny', sizes, dict(inference=45, training=75), (3, 15),
+                compiled=tuple(itertools.product(('inference', 'training'), map(str, sizes))) if device == 'cuda'
+                else (('inference', '512x512'),))
+
+
+QUICK = Plan('atto', (Size(4, 64, 64), Size(1, 128, 160)), dict(inference=2, training=3), (2, 5),
+             quick=True)
+
+
+class Trial:
+    """One contestant in one precision on some images: ``trial()`` runs it once.
+
+    Args:
+        contestant (Contestant): Its model is set to the mode that the task wants.
+        precision (str): ``float32``, or another for autocast.
+        task (str): ``inference`` or ``training``.
+        images (Tensor): Of the device.
+        gradients (list[Tensor], optional): Of the outputs, for training.
+    """
+
+    def __init__(self, contestant, precision, task, images, gradients=None):
+        self.contestant, self.precision, self.task, self.gradients = contestant, precision, task, gradients
+        self.model = contestant.model
+        # mmpretrain's returns nothing.
+        self.model.train(task == 'training')
+        layout = torch.channels_last if contestant.channels_last else torch.contiguous_format
+        self.images = images.contiguous(memory_format=layout)
+        self.own_gradients = None
+
+    def forward(self):
+        """The outputs, in the trial's precision."""
+        with torch.autocast(self.images.device.type, getattr(torch, self.precision), self.precision != 'float32'):
+            return self.model(self.images)
+
+    def backward(self, outputs):
+        """Gradients of the parameters."""
+        if self.own_gradients is None:
+            self.own_gradients = [g.to(output.dtype) for g, output in zip(self.gradients, outputs)]
+        torch.autograd.backward(outputs, self.own_gradients)
+
+    def clear(self):
+        """As an optimizer leaves it: no gradients."""
+        self.model.zero_grad(set_to_none=True)
+
+    def __call__(self):
+        if self.task == 'inference':
+            with torch.no_grad():
+                return self.forward()
+        self.clear()
+        outputs = self.forward()
+        self.backward(outputs)
+        return outputs
+
+    def first(self):
+        """The first run: outputs, bytes kept for the backward pass and the parameters' gradients by official names."""
+        if self.task == 'inference':
+            return self(), None, None
+        self.clear()
+        kept, outputs = measure.kept_bytes(self.forward, self.model.parameters())
+        self.backward(outputs)
+        if not self.contestant.equal:
+            return outputs, kept, None
+        return outputs, kept, peers.official({name: p.grad.contiguous() for name, p in self.model.named_parameters()})
+
+    def peak_bytes(self):
+        """Most memory of a GPU that a run takes, its parameters included; None elsewhere."""
+        if self.images.device.type != 'cuda':
+            return None
+        self.clear()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        self()
+        self.clear()
+        own = sum(p.numel() * p.element_size() for p in self.model.parameters())
+        return own + torch.cuda.max_memory_allocated() - before
+
+
+def output_gradients(arch, size, device):
+    """Random gradients of the four outputs, the same for all."""
+    generator = torch.Generator().manual_seed(2)
+    return [torch.randn(size.batch, c, size.height // (4 * 2 ** i), size.width // (4 * 2 ** i),
+                        generator=generator).to(device) for i, c in enumerate(arch.channels)]
+
+
+def beaten(rows, warm):
+    """Those that no bar is judged by: of equal architecture, but not mmpretrain's, and much slower than the fastest."""
+    peers_of = {}
+    for row in rows:
+        if row['equal'] and not row['name'].startswith((peers.OURS, peers.MMPRETRAIN)):
+            peers_of.setdefault(row['precision'], []).append((row['name'], row['precision']))
+    return {key for keys in peers_of.values() for key in keys if warm[key] > SLOW * min(warm[k] for k in keys)}
+
+
+def measure_cell(contestants, task, size, plan, peaks, missing, progress):
+    """All contestants at one size in one task; compiled ones that fail are noted in ``missing``.
+
+    Returns:
+        list[dict]: A row for each contestant and precision, see ``show.py``; the differences of what was checked among
+        it.
+    """
+    device, arch = environment.device(), parse_arch(plan.arch)
+    images = torch.randn(size.batch, 3, size.height, size.width, generator=torch.Generator().manual_seed(1)).to(device)
+    gradients = output_gradients(arch, size, device) if task == 'training' else None
+    stages = limits.convnext_stages(arch, size.batch, size.height, size.width)
+    entrants = [c for c in contestants if task in c.tasks
+                and (c.name != peers.OURS_COMPILED or (task, str(size)) in plan.compiled)]
+    # What was compiled for another size is not to be generalised from.
+    torch.compiler.reset()
+    rows, calls, warm, reference, works = [], {}, {}, None, {}
+    for contestant in entrants:
+        for precision in PRECISIONS:
+            progress(f'{task} {size}: {contestant.name}, {precision}')
+            trial = Trial(contestant, precision, task, images, gradients)
+            try:
+                outputs, kept, grads = trial.first()
+            except Exception as error:
+                if not contestant.compiled:
+                    raise
+                # Compilers ask for what a machine need not have, and have bugs of their own.
+                missing[contestant.name] = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                continue
+            row = dict(task=task, size=str(size), batch=size.batch, name=contestant.name, precision=precision,
+                       equal=contestant.equal, kept=kept)
+            if contestant.equal:
+                work = limits.convnext_work(stages)
+                reference = reference or ([output.detach() for output in outputs], grads)
+                row['outputs_differ'] = peers.check_equal(contestant.name, 'outputs', outputs, reference[0], precision)
+                if grads is not None and precision == 'float32':
+                    row['gradients_differ'] = peers.check_equal(
+                        contestant.name, 'gradients', [grads[name] for name in reference[1]], reference[1].values(),
+                        precision)
+            else:
+                work = works.get(contestant.name) or limits.counted_work(trial.forward)
+                works[contestant.name] = work
+            del outputs, grads
+            row['limit_seconds'] = peaks.seconds(work, precision, task)
+            row['peak_memory'] = trial.peak_bytes()
+            key = contestant.name, precision
+            calls[key], warm[key] = trial, measure.warm_up(trial)
+            trial.clear()
+            rows.append(row)
+    if task == 'inference':
+        for precision in PRECISIONS:
+            key = limits.OWN_SHAPES, precision
+            calls[key] = limits.OwnShapes(stages, precision, device)
+            warm[key] = measure.warm_up(calls[key])
+            rows.append(dict(task=task, size=str(size), batch=size.batch, name=limits.OWN_SHAPES, precision=precision,
+                             equal=False, kept=None, peak_memory=None,
+                             limit_seconds=peaks.seconds(limits.convnext_work(stages), precision, task)))
+    rounds = measure.plan_rounds(plan.seconds[task], warm, beaten(rows, warm), *plan.rounds)
+    bar = Bar(sum(rounds.values()), f'{task} {size}: runs')
+    samples = measure.interleave(calls, rounds, warm, bar.add)
+    for trial in calls.values():
+        if isinstance(trial, Trial):
+            trial.clear()
+    for row in rows:
+        row['samples'] = samples[row['name'], row['precision']]
+        row.update(measure.spread(row['samples'])._asdict())
+    return rows
+
+
+def measure_all(plan):
+    """Everything that a plan has: the results, ready for JSON."""
+    line, described = Progress(sys.stderr), environment.describe()
+    device = described['device']
+    line.show('what the machine reaches')
+    peaks = limits.measure_peaks(device, PRECISIONS, plan.quick)
+    started = startup.measure(plan.quick, line.show)
+    contestants, missing = peers.build(plan.arch, device, bool(plan.compiled))
+    for package, why in missing.items():
+        line.end(f'without {package}: {why}')
+    rows = []
+    for size in plan.sizes:
+        for task in ('inference', 'training'):
+            rows += measure_cell(contestants, task, size, plan, peaks, missing, line.show)
+    results = dict(environment=described, arch=plan.arch, depths=ARCHS[plan.arch].depths,
+                   channels=ARCHS[plan.arch].channels, quick=plan.quick, drop_path_rate=0., missing=missing,
+                   peaks=dict(flops=peaks.flops, copy=peaks.copy), startup=started, rows=rows)
+    results['bars'] = bars.judge(results)
+    return results
+
+
+def main(argv=None, quick=QUICK):
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--quick', action='store_true', help='a small network on small images, in a minute or two')
+    parser.add_argument('--out', metavar='DIR', help='folder for the results (default: benchmarks/results, of --quick '
+                        'work_dirs/benchmarks)')
+    args = parser.parse_args(argv)
+    place = show.place(args.out, args.quick)
+    warnings.filterwarnings('ignore', module='torch')
+    # Every load would say so.
+    MMLogger.get_instance('benchmark', log_level='ERROR')
+    results = measure_all(quick if args.quick else full_plan(environment.device()))
+    print(show.backbone_tables(results))
+    show.write(results, show.backbone_chart, place / f'{environment.file_name(results["environment"])}-backbone')
+
+
+if __name__ == '__main__':
+    sys.exit(run(main))
