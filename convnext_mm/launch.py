@@ -53,7 +53,7 @@ def add_arguments(parser):
 
 
 def read_config(file, options=None, strategy=None):
-    """The config in a file, with a strategy in place of its own and overrides (``{'key.of.the.config': value}``) merged.
+    """The config in a file, with overrides (``{'key.of.the.config': value}``) merged, and ``strategy`` before them.
 
     Raises:
         UserError: Where the file does not exist or is not a config, or an override does not fit.

@@ -6,6 +6,7 @@ import copy
 import os
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import engines
@@ -16,7 +17,9 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from processes import run
 
-from convnext_mm.checkpoint_reader import read
+from convnext_mm import strategy_choice
+from convnext_mm.checkpoint_reader import CheckpointError, read
+from convnext_mm.errors import RunInterrupted, UserError
 
 STRATEGIES = {'ddp': 'MMDistributedDataParallel', 'fsdp': 'MMFullyShardedDataParallel'}
 INTERRUPTED = 'interrupted_iter_3.pth'
@@ -142,15 +145,15 @@ def test_bfloat16_is_mixed_precision(alone, together):
 
 # Going on.
 
-#: Strategy of the first epoch, None for a single process -> those of the second.
-WAYS = {'fsdp': ('fsdp', 'ddp', None), 'ddp': ('fsdp',), None: ('fsdp',)}
+#: Strategies of the first epoch and of the second; None is a single process.
+PAIRS = [('fsdp', 'fsdp'), ('fsdp', 'ddp'), ('fsdp', None), ('ddp', 'fsdp'), (None, 'fsdp')]
 
 
 @pytest.fixture(scope='module')
 def resumed(alone, by_strategy, folder):
     """Trainings of two epochs, the second of them resumed: (first, then, case) -> folder."""
     found, trainings = {}, {}
-    for first, then, case in [(first, then, case) for first in WAYS for then in WAYS[first] for case in TWICE]:
+    for (first, then), case in product(PAIRS, TWICE):
         found[first, then, case] = work_dir = folder / f'{first}-{then}' / case
         trainings.setdefault(then, []).append(((work_dir, then), dict(
             TWICE[case], resume=True, load_from=str(folder / (first or 'alone') / case / 'epoch_1.pth'),
@@ -161,7 +164,7 @@ def resumed(alone, by_strategy, folder):
 
 
 @pytest.mark.parametrize('case', TWICE)
-@pytest.mark.parametrize(('first', 'then'), [(first, then) for first in WAYS for then in WAYS[first]])
+@pytest.mark.parametrize(('first', 'then'), PAIRS)
 def test_a_run_goes_on_under_any_strategy(first, then, case, resumed, folder):
     ours, theirs = last(resumed[first, then, case]), last(folder / (first or 'alone') / case)
     assert ours['meta']['iter'] == theirs['meta']['iter'] == 10

@@ -1,4 +1,4 @@
-"""The whole model in every process (torch's DistributedDataParallel), which several processes are without a strategy."""
+"""The whole model in every process (torch's DistributedDataParallel); without a strategy, too, it is in each."""
 model_wrapper_cfg = dict(
     type='MMDistributedDataParallel',
     broadcast_buffers=False,
