@@ -20,6 +20,7 @@ from processes import run
 from convnext_mm import strategy_choice
 from convnext_mm.checkpoint_reader import CheckpointError, read
 from convnext_mm.errors import RunInterrupted, UserError
+from convnext_mm.resume import set_resume
 
 STRATEGIES = {'ddp': 'MMDistributedDataParallel', 'fsdp': 'MMFullyShardedDataParallel'}
 INTERRUPTED = 'interrupted_iter_3.pth'
@@ -283,6 +284,14 @@ def test_mistakes(call, message, monkeypatch):
 def test_mistakes_with_deepspeed(wrapper, gpu, message, has_deepspeed):
     with pytest.raises(UserError, match=message):
         choose('deepspeed', has_accelerator=gpu, optim_wrapper=wrapper)
+
+
+@pytest.mark.parametrize('resume', ['auto', 'epoch_1.pth'])
+def test_folders_of_deepspeed_are_not_resumed_by_name(resume):
+    cfg = Config(dict(strategy=dict(type='DeepSpeedStrategy'), work_dir='none'))
+    with pytest.raises(UserError, match='--resume .*DeepSpeed.*load_from=FOLDER'):
+        set_resume(cfg, resume)
+    set_resume(cfg, None)
 
 
 def test_the_tool_says_so_in_one_line(tmp_path):
