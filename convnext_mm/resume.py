@@ -48,7 +48,7 @@ def set_resume(cfg, resume):
             # Nothing to resume, or something that mmengine fetches.
             return
     elif type_name(cfg.get('strategy')) == 'DeepSpeedStrategy':
-        raise UserError("--resume cannot read DeepSpeed's checkpoints, which are folders: leave it out, and name one by "
+        raise UserError("--resume cannot read DeepSpeed's checkpoints, which are folders: leave it out and name one by "
                         '--cfg-options resume=True load_from=FOLDER')
     if resume == 'auto':
         found = find_checkpoint(cfg.work_dir)
