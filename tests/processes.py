@@ -27,11 +27,12 @@ def _work(function, rank, count, folder, arguments):
     os._exit(0)
 
 
-def run(function, *arguments, count=2, timeout=240):
+def run(function, *arguments, count=2, timeout=600):
     """Call a function of a module in ``count`` connected processes (unconnected: 1); return what each returns."""
     context = multiprocessing.get_context('forkserver')
-    # Imported once; each process is a fork.
-    context.set_forkserver_preload(['convnext_mm.launch', 'convnext_mm.strategies', 'engines'])
+    # Imported once, where installed; each process is a fork.
+    context.set_forkserver_preload(['mmdet.models', 'mmseg.models', 'convnext_mm.launch', 'convnext_mm.strategies',
+                                    'convnext_mm.train_loops', 'engines'])
     with tempfile.TemporaryDirectory() as folder:
         processes = [context.Process(target=_work, args=(function, rank, count, folder, arguments))
                      for rank in range(count)]
