@@ -1,4 +1,5 @@
 """Short trainings that several processes do together, for test_strategies.py and test_strategies_downstream.py."""
+import functools
 import itertools
 import os
 import signal
@@ -117,7 +118,7 @@ def build(cfg, strategy):
     return launch.build_runner(cfg)
 
 
-def train(work_dir, strategy=None, bfloat16=False, in_turn=0, **settings):
+def train(work_dir, strategy=None, bfloat16=False, in_turn=0, backend='inductor', **settings):
     """Train; return what the run had at its end.
 
     Args:
@@ -125,11 +126,13 @@ def train(work_dir, strategy=None, bfloat16=False, in_turn=0, **settings):
         strategy (str, optional): Of the command line.
         bfloat16 (bool): In mixed precision, which mmengine allows on GPUs alone.
         in_turn (int): Number of processes whose random states the batches of a step get, one after the other.
+        backend (str): Of ``torch.compile``.
         settings: Of ``make_config``.
     """
     cfg = make_config(work_dir, **settings)
     has_gpu = 'mmengine.optim.optimizer.amp_optimizer_wrapper.is_cuda_available'
     with (mock.patch(has_gpu, return_value=True), mock.patch.object(launch, 'type_name', _keep_amp),
+          mock.patch.object(torch, 'compile', functools.partial(torch.compile, backend=backend)),
           # The versions of everything, asked of a compiler and others, take longer than the training.
           mock.patch.object(Runner, '_log_env'), mock.patch.object(FlexibleRunner, '_log_env')):
         if bfloat16:

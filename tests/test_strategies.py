@@ -11,6 +11,7 @@ from pathlib import Path
 
 import engines
 import pytest
+import torch
 from conftest import ROOT
 from engines import LAYER_DECAY, SGD
 from mmengine.config import Config
@@ -18,6 +19,7 @@ from mmengine.registry import MODELS
 from processes import run
 
 from convnext_mm import strategy_choice
+from convnext_mm.backbone import COMPILE_SINCE
 from convnext_mm.checkpoint_reader import CheckpointError, read
 from convnext_mm.errors import RunInterrupted, UserError
 from convnext_mm.resume import set_resume
@@ -142,6 +144,18 @@ def test_validation_sees_the_averages(alone, together):
 
 def test_bfloat16_is_mixed_precision(alone, together):
     assert alone['bfloat16']['amp'] and all(result['amp'] for result in together[1]['bfloat16'])
+
+
+@pytest.mark.long
+@pytest.mark.skipif(tuple(map(int, torch.__version__.split('.')[:2])) < COMPILE_SINCE, reason='compile=True needs torch 2.6')
+def test_compiled_blocks(folder, size):
+    """With their graphs taken alone, or with code generated from them (`make check-long`)."""
+    settings = dict(model=dict(type='MeanLoss', compile=True, with_cp=2), backend=size('aot_eager', 'inductor'))
+    run(engines.train_all, [((folder / 'alone/compiled',), dict(settings, batch_size=2))], count=1)
+    for strategy in STRATEGIES:
+        run(engines.train_all, [((folder / strategy / 'compiled', strategy), settings)])
+        ours, theirs = (last(folder / who / 'compiled')['state_dict'] for who in (strategy, 'alone'))
+        assert relative(ours, theirs) < 1e-5
 
 
 # Going on.
