@@ -192,8 +192,8 @@ class DetectionNoise(NoiseImages):
         from mmdet.structures import DetDataSample
         from mmdet.structures.mask import BitmapMasks
         from mmengine.structures import InstanceData
-        generator, side = torch.Generator().manual_seed(index), 64
-        boxes = torch.tensor([[4., 4., 24., 28.], [20., 16., 52., 48.]]) + index
+        generator, side = torch.Generator().manual_seed(index), 96
+        boxes = torch.tensor([[8., 8., 40., 44.], [30., 20., 90., 80.]]) + index
         masks = np.zeros((2, side, side), np.uint8)
         for mask, (left, top, right, bottom) in zip(masks, boxes.int().tolist()):
             mask[top:bottom, left:right] = 1
@@ -217,8 +217,8 @@ class SegmentationNoise(NoiseImages):
         """One sample, with nothing but ignored pixels if ``empty``."""
         from mmengine.structures import PixelData
         from mmseg.structures import SegDataSample
-        generator, side = torch.Generator().manual_seed(index), 64
-        classes = torch.randint(0, 4, (1, 2, 2), generator=generator).repeat_interleave(32, 1).repeat_interleave(32, 2)
+        generator, side = torch.Generator().manual_seed(index), 96
+        classes = torch.randint(0, 4, (1, 2, 2), generator=generator).repeat_interleave(48, 1).repeat_interleave(48, 2)
         sample = SegDataSample(metainfo=dict(img_shape=(side, side), ori_shape=(side, side), pad_shape=(side, side)))
         sample.gt_sem_seg = PixelData(data=torch.full_like(classes, 255) if empty else classes)
         return dict(inputs=torch.randint(0, 255, (3, side, side), generator=generator, dtype=torch.uint8),

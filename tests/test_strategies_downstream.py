@@ -1,6 +1,6 @@
 """Whole detectors and segmentors under each strategy, and that every parameter of the thirteen gets a gradient.
 
-The models are the demo's and the configs' own, narrow and shallow (`test_docs.shrink`); images are 64 x 64, of noise.
+The models are the demo's and the configs' own, narrow and shallow (`test_docs.shrink`); images are 96 x 96, of noise.
 """
 import engines
 import pytest
@@ -22,13 +22,8 @@ def small_model(kind):
     model.backbone.arch.depths = (1, 1, 2, 1)
     if kind == 'upernet':
         # A single value has no variance for BatchNorm.
-        model.decode_head.pool_scales = (2, 3)
-        model.data_preprocessor.size = (64, 64)
-    else:
-        model.roi_head.mask_head.num_convs = 1
-        model.train_cfg.rpn_proposal.update(nms_pre=50, max_per_img=50)
-        for stage in model.train_cfg.rcnn:
-            stage.sampler.num = 8
+        model.decode_head.pool_scales = (2, 3, 6)
+        model.data_preprocessor.size = (96, 96)
     return model.to_dict()
 
 
