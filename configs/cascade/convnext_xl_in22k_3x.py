@@ -1,7 +1,4 @@
-"""Cascade Mask R-CNN with ConvNeXt-XL from ImageNet-22K, in float32.
-
-Where a GPU cannot hold it: `tools/dist_train.sh` with `--strategy fsdp`, see docs/scale-out.md.
-"""
+"""Cascade Mask R-CNN with ConvNeXt-XL from ImageNet-22K, in float32."""
 _base_ = './_base_.py'
 
 model = dict(
