@@ -18,7 +18,7 @@ from . import drawing, shapes, tables
 from .progress import Progress, clock
 
 #: Of a run on two cores of a machine that does nothing else, without a GPU.
-MINUTES = 9
+MINUTES = 10
 PICTURES = 12
 #: Page about both trainings, below the folder of the demo.
 REPORT = 'report.html'

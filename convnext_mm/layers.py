@@ -82,6 +82,8 @@ class GRN(nn.Module):
         return block_ops.response_norm(x, self.gamma, self.beta)
 
 
+#: Under torch 2.1, nothing compiles (``backbone.COMPILE_SINCE``).
+_is_compiling = getattr(torch.compiler, 'is_compiling', lambda: False)
 #: What a block is made of, as long as nobody exchanged a part or hung a hook on it.
 _PARTS = dict(dwconv=nn.Conv2d, norm=nn.LayerNorm, pwconv1=nn.Linear, act=nn.GELU, pwconv2=nn.Linear,
               drop_path=DropPath)
@@ -133,7 +135,11 @@ class ConvNeXtBlock(nn.Module):
         x = x.contiguous(memory_format=self.memory_format)
         if not self._is_whole() or torch.jit.is_tracing():
             return self._by_parts(x)
-        function = block_ops.compiled_block(self.dwconv.in_channels) if self.compile else block_ops.block
+        if self.compile:
+            function = block_ops.compiled_block(self.dwconv.in_channels)
+        else:
+            # Who compiles a whole model gets what compilers can look into.
+            function = block_ops.formula if _is_compiling() else block_ops.block
         scale = self.drop_path.draw(x)
         if scale is None and self.compile:
             # Blocks that drop nothing share the code of those that do.
