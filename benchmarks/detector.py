@@ -113,20 +113,30 @@ def model_config(method, name, plan):
     return model
 
 
+def import_models(package):
+    """Register a toolbox's models; some packages greet on stdout when they are imported."""
+    with contextlib.redirect_stdout(sys.stderr):
+        importlib.import_module(f'{package}.models')
+
+
+def import_parts(method, name):
+    """Register what a method with a backbone is built of."""
+    import_models(METHODS[method][1])
+    if name == peers.MMPRETRAIN:
+        import_models(name)
+
+
 class Model:
     """A model that is measured: ``inference()`` and ``training()`` do a batch once, the same work every time."""
 
     def __init__(self, method, name, plan, device):
         toolbox = METHODS[method][1]
-        # Some packages greet on stdout when they are imported.
-        with contextlib.redirect_stdout(sys.stderr):
-            for package in {toolbox, 'mmpretrain' if name == peers.MMPRETRAIN else toolbox}:
-                importlib.import_module(f'{package}.models')
-            init_default_scope(toolbox)
-            cfg = model_config(method, name, plan)
-            torch.manual_seed(0)
-            self.model = MODELS.build(cfg)
-            self.model.init_weights()
+        import_parts(method, name)
+        init_default_scope(toolbox)
+        cfg = model_config(method, name, plan)
+        torch.manual_seed(0)
+        self.model = MODELS.build(cfg)
+        self.model.init_weights()
         self.model = revert_sync_batchnorm(self.model).to(device)
         _let_one_class_win(self.model)
         count, *size = plan.sizes[toolbox]
@@ -190,8 +200,7 @@ def print_peak(method, name, quick):
     which the kernel keeps as its greatest size.
     """
     device = environment.device()
-    for package in (METHODS[method][1], 'mmpretrain' if name == peers.MMPRETRAIN else 'mmengine'):
-        importlib.import_module(package if package == 'mmengine' else f'{package}.models')
+    import_parts(method, name)
     pages = int(Path('/proc/self/statm').read_text().split()[1]) * resource.getpagesize()
     MMLogger.get_instance('benchmark', log_level='ERROR')
     model = Model(method, name, QUICK if quick else full_plan(device), device)
@@ -236,8 +245,7 @@ def find_missing():
     missing = {}
     for package in ('mmdet', 'mmseg', 'mmpretrain'):
         try:
-            with contextlib.redirect_stdout(sys.stderr):
-                importlib.import_module(f'{package}.models')
+            import_models(package)
         # A toolbox asserts the version of mmcv.
         except (ImportError, AssertionError) as error:
             missing[package] = ' '.join(str(error).split()) or type(error).__name__

@@ -21,6 +21,7 @@ import environment
 import limits
 import measure
 import peers
+import show
 import startup
 
 IMAGES = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
@@ -306,3 +307,21 @@ def test_a_place_that_cannot_be_written(name, tmp_path):
     module = __import__(name)
     with pytest.raises(UserError, match="--out '.*file/results' cannot be written"):
         module.main(['--out', str(tmp_path / 'file' / 'results')])
+
+
+def test_tables_and_chart_of_whole_models(tmp_path, capsys):
+    environment_ = dict(environment.describe(), gpu='Fine GPU')
+    rows = [dict(method=method, name=name, task=task, precision='float32', size='8x8', batch=2, limit_seconds=.1,
+                 samples=[.4, .5], median=.5, low=.4, high=.6, peak_memory=3 * 2 ** 20 if task == 'training' else None)
+            for method in ('Mask R-CNN', 'UPerNet') for task in ('inference', 'training') for name in ('ResNet', peers.OURS)]
+    results = dict(environment=environment_, peaks=dict(flops=dict(float32=1e9), copy=2e9), rows=rows,
+                   missing=dict(mmpretrain='No module'))
+    text = show.detector_tables(results)
+    assert 'Fine GPU' in text
+    assert 'without mmpretrain: No module' in text
+    lines = [line.split() for line in text.splitlines() if line.startswith(peers.OURS)]
+    assert lines == [[peers.OURS, '4', '20', '%', '0.5', '0.4', '-', '0.6', '20', '%', '3']] * 2
+    show.write(results, show.detector_chart, tmp_path / 'new' / environment.file_name(environment_))
+    assert capsys.readouterr().out.split() == [f'{tmp_path}/new/fine-gpu{suffix}' for suffix in ('.json', '.png')]
+    assert json.loads((tmp_path / 'new' / 'fine-gpu.json').read_text()) == results
+    assert (tmp_path / 'new' / 'fine-gpu.png').read_bytes().startswith(b'\x89PNG')
