@@ -71,7 +71,7 @@ class Trial:
 
     Args:
         contestant (Contestant): Its model is set to the mode that the task wants.
-        precision (str): ``float32``, or another for autocast.
+        precision (str): ``float32``, or ``bfloat16`` for autocast.
         task (str): ``inference`` or ``training``.
         images (Tensor): Of the device.
         gradients (list[Tensor], optional): Of the outputs, for training.
@@ -88,7 +88,7 @@ class Trial:
 
     def forward(self):
         """The outputs, in the trial's precision."""
-        with torch.autocast(self.images.device.type, getattr(torch, self.precision), self.precision != 'float32'):
+        with torch.autocast(self.images.device.type, torch.bfloat16, self.precision == 'bfloat16'):
             return self.model(self.images)
 
     def backward(self, outputs):
