@@ -2,9 +2,9 @@
 
 * :func:`depthwise_conv`: oneDNN's weight gradient of a 7 x 7 kernel runs as a dense convolution in blocks of 16
   channels; kernels up to 3 wide have a depthwise one, which is 2 to 14 times as fast in all.
-* :func:`residual_mlp`: keeps the pixels before the LayerNorm and before the GELU (5 of the 10 values a channel that
-  autograd keeps) and recomputes the rest; gamma is folded into the second layer's weight; on a CPU the layers run over
-  pieces of the image that stay in the cache.
+* :func:`residual_mlp`: keeps the pixels before the LayerNorm and before the GELU and recomputes the rest; gamma and
+  the residual are one pass, and gamma's gradient comes from the second weight's; on a CPU the layers run over pieces of
+  the image that stay in the cache.
 
 Tensors are channels last: ``(N, H, W, C)`` in memory, whatever the order of their axes.
 """
@@ -288,10 +288,11 @@ class _ResidualMLP(torch.autograd.Function):
                 grad_normed, y_rows, (shape[-1],), mean, deviation, norm_weight, norm_bias, (True, True, True))
             grad_norm_weight += of_weight
             grad_norm_bias += of_bias
-        if grad_gamma is not None and before_gamma is None and wanted2:
+        if gamma is not None and before_gamma is None:
             # These gradients are of gamma's products with the weight and the bias.
-            grad_gamma = torch.linalg.vecdot(grad_weight2, weight2) + grad_bias2 * bias2
-            grad_weight2.mul_(gamma[:, None])
+            if wanted2:
+                grad_gamma = torch.linalg.vecdot(grad_weight2, weight2) + grad_bias2 * bias2
+                grad_weight2.mul_(gamma[:, None])
             grad_bias2.mul_(gamma)
         return (grad_x, grad_y.view(shape), None, grad_norm_weight, grad_norm_bias, grad_weight1, grad_bias1,
                 grad_weight2, grad_bias2, grad_gamma, None)

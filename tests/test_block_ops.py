@@ -92,7 +92,8 @@ def test_gradcheck_of_the_convolution(shape):
     assert torch.autograd.gradcheck(lambda *a: block_ops.depthwise_conv(*a, 1), (x, weight, bias))
 
 
-@pytest.mark.parametrize('frozen', ['dwconv', 'norm', 'pwconv1', 'pwconv2', 'gamma', 'pwconv'])
+@pytest.mark.parametrize('frozen', ['dwconv', 'norm', 'pwconv1', 'pwconv2', 'gamma', 'pwconv',
+                                    ('pwconv2.weight', 'gamma')])
 def test_frozen_parts_get_no_gradient_and_change_no_other(frozen):
     block, x = make_block(), images(2, 16, 9, 9)
     expected = run(block._by_parts, block, x)
