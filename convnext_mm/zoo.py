@@ -1,7 +1,8 @@
 """Every config of the installed toolboxes, swapped, and every distinct model among them built and trained for a step.
 
-What is done is kept in a file, one line of JSON for each config or model, and not done again; another version of this
-package or of a toolbox starts anew.
+What is done is kept in a file, one line of JSON for each config or model, and not done again until a toolbox or the
+code that did it changes: after a change to the swap every config is swapped again, and what comes out different
+verified.
 """
 import contextlib
 import hashlib
@@ -18,6 +19,14 @@ from .mm_configs import config_folder, leaf_configs
 from .swap_edits import plain
 
 PACKAGES = ('mmdet', 'mmseg')
+#: What is done -> the modules and tables that decide what comes of it.
+_SOURCES = {
+    'swap': ('backbone.py', 'published.json', 'swap.py', 'swap_consumers.py', 'swap_edits.py', 'swap_inputs.py',
+             'swap_optimizer.py', 'swap_sources.py', 'weights.json', 'weights.py'),
+    'verify': ('backbone.py', 'block_ops.py', 'layer_decay.py', 'layers.py', 'swap_samples.py', 'swap_verify.py'),
+}
+#: What a row is about -> what was done to it.
+_KINDS = dict(config='swap', model='verify')
 #: Keys of a model that change neither its structure nor what its parts read of each other.
 _IRRELEVANT = ('init_cfg', 'data_preprocessor', 'test_cfg', 'drop_path_rate', 'num_classes', 'num_things_classes',
                'num_stuff_classes', 'pretrained', 'class_weight', 'teacher_ckpt', 'drop_rate', 'dropout_ratio')
@@ -41,10 +50,11 @@ def versions():
             for package in ('torch', 'mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain') if package in names}
 
 
-def state():
-    """A short name of this package's source and the versions of the toolboxes."""
-    sources = {path.name: path.read_text() for path in sorted(Path(__file__).parent.glob('*.py'))}
-    return digest([sources, versions()])
+def states():
+    """A short name of the code and the versions of the toolboxes behind each thing that is done."""
+    folder = Path(__file__).parent
+    return {name: digest([[(folder / file).read_text() for file in files], versions()])
+            for name, files in _SOURCES.items()}
 
 
 def _quiet():
@@ -132,16 +142,21 @@ def _parsed(line):
 
 
 class Log:
-    """Rows of JSON in a file: what is there is not done again."""
+    """Rows of JSON in a file: what is there is not done again.
+
+    Args:
+        path (str | Path): The file.
+        current (dict): Of :func:`states`; rows of another state are dropped.
+    """
 
     def __init__(self, path, current):
         self.path, self.rows = Path(path), {}
-        first, *rest = self.path.read_text().splitlines() if self.path.exists() else ('',)
-        if first == json.dumps(dict(state=current)):
-            self.rows = {self._key(row): row for row in filter(None, map(_parsed, rest))}
+        first, *rest = map(_parsed, self.path.read_text().splitlines() if self.path.exists() else ('{}',))
+        kept = {kind for kind, name in _KINDS.items() if (first or {}).get(name) == current[name]}
+        self.rows = {key: row for key, row in ((self._key(row), row) for row in filter(None, rest)) if key[0] in kept}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # Written anew, so that no half of a line from a process that was stopped stays in it.
-        self.path.write_text(''.join(json.dumps(row) + '\n' for row in (dict(state=current), *self.rows.values())))
+        self.path.write_text(''.join(json.dumps(row) + '\n' for row in (current, *self.rows.values())))
 
     @staticmethod
     def _key(row):
@@ -179,7 +194,7 @@ def survey(log_path, workers, only=''):
     Returns:
         list[dict]: One row for each config: ``config``, ``status``, ``kind``, ``reason``, ``model``.
     """
-    log = Log(log_path, state())
+    log = Log(log_path, states())
     names = [(package, name) for package in PACKAGES for name in leaf_configs(package) if only in f'{package}/{name}']
     if not names:
         raise UserError(f'no config of {" or ".join(PACKAGES)} has {only!r} in its path')

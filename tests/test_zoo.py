@@ -1,8 +1,11 @@
 """The survey of the zoos: what is done once, what is done again, and what the page counts."""
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
+from convnext_mm import zoo
 from convnext_mm.errors import UserError
 from convnext_mm.zoo import Log, _distinct, digest, survey
 from convnext_mm.zoo_report import coverage, format_page, write_page
@@ -38,18 +41,35 @@ def test_page_is_written_whole(tmp_path):
 
 
 def test_log_goes_on_where_it_was_stopped(tmp_path):
-    file = tmp_path / 'zoo' / 'log.jsonl'
-    log = Log(file, 'now')
+    file, now = tmp_path / 'zoo' / 'log.jsonl', dict(swap='1', verify='2')
+    log = Log(file, now)
     log.add(dict(config='mmdet/a.py', status='swapped', model='m'))
     log.add(dict(config='mmdet/a.py', model='m', status='verified', reason='', seconds=1.))
     with file.open('a') as stream:
         stream.write('{"config": "mmdet/b.py", "sta')  # A process that was killed while it wrote.
-    again = Log(file, 'now')
+    again = Log(file, now)
     assert set(again.rows) == {('config', 'mmdet/a.py'), ('model', 'm')}
     again.add(dict(config='mmdet/b.py', status='refused', kind='', reason=''))
-    assert set(Log(file, 'now').rows) == {*again.rows}
-    assert Log(file, 'another version').rows == {}
+    assert set(Log(file, now).rows) == {*again.rows}
+    # Another swap: models that come out as before are not verified again.
+    assert set(Log(file, dict(now, swap='3')).rows) == {('model', 'm')}
+    assert set(Log(file, dict(swap='3', verify='4')).rows) == set()
     assert len(file.read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(('file', 'again'), [
+    ('swap_inputs.py', {'swap'}), ('swap_verify.py', {'verify'}), ('backbone.py', {'swap', 'verify'}), ('report.py', set())])
+def test_what_is_done_again(file, again, tmp_path, monkeypatch):
+    before = zoo.states()
+    shutil.copytree(Path(zoo.__file__).parent, tmp_path / 'package')
+    monkeypatch.setattr(zoo, '__file__', str(tmp_path / 'package/zoo.py'))
+    assert zoo.states() == before
+    with (tmp_path / 'package' / file).open('a') as stream:
+        stream.write('# changed')
+    now = zoo.states()
+    assert {name for name in now if now[name] != before[name]} == again
+    monkeypatch.setattr(zoo, 'versions', lambda: dict(mmdet='0'))
+    assert not now.items() & zoo.states().items()
 
 
 def test_models_that_differ_in_nothing_that_matters_are_one():
