@@ -1,7 +1,8 @@
 """A block's two halves as autograd functions that keep and move less than autograd's own, with the same results.
 
-* :func:`depthwise_conv`: oneDNN's weight gradient of a 7 x 7 kernel runs as a dense convolution in blocks of 16
-  channels; kernels up to 3 wide have a depthwise one, which is 2 to 14 times as fast in all.
+* :func:`depthwise_conv`: on a GPU, kernels of this package's own (:mod:`convnext_mm.depthwise`). On a CPU, oneDNN's
+  weight gradient of a 7 x 7 kernel runs as a dense convolution in blocks of 16 channels; kernels up to 3 wide have a
+  depthwise one, which is 2 to 14 times as fast in all.
 * :func:`residual_mlp`: keeps the pixels before the LayerNorm and before the GELU and recomputes the rest; gamma and
   the residual are one pass, and gamma's gradient comes from the second weight's; on a CPU the layers run over pieces of
   the image that stay in the cache.
@@ -9,7 +10,9 @@
 Tensors are channels last: ``(N, H, W, C)`` in memory, whatever the order of their axes.
 """
 import functools
+import importlib.util
 import types
+import warnings
 
 import torch
 import torch.nn.functional as F
@@ -21,9 +24,48 @@ _KERNEL = 7
 _PAD = _KERNEL // 2
 #: (column in the middle, width): how the columns of the kernel are shared out.
 _COLUMNS = (1, 3), (4, 3), (6, 1)
+#: What the kernels of a GPU need: precisions, a torch whose Triton knows tuples, Ampere.
+_KERNEL_TYPES = torch.float32, torch.bfloat16, torch.float16
+_TORCH_SINCE, _CAPABILITY_SINCE = (2, 7), (8, 0)
+
+
+def has_kernels(device):
+    """Whether a device, ``torch.device``, runs the kernels of :mod:`convnext_mm.depthwise`."""
+    return _try_kernels(device)
+
+
+def _has_autocast(kind):
+    return torch.amp.is_autocast_available(kind)
+
+
+# What torch.compiler.assume_constant_result does, which imports the whole compiler: 2 s.
+has_kernels._dynamo_marked_constant = _has_autocast._dynamo_marked_constant = True
+
+
+@functools.cache
+def _try_kernels(device):
+    if device.type != 'cuda' or torch.version.cuda is None or importlib.util.find_spec('triton') is None \
+            or tuple(map(int, torch.__version__.split('.')[:2])) < _TORCH_SINCE \
+            or torch.cuda.get_device_capability(device) < _CAPABILITY_SINCE:
+        return False
+    from . import depthwise
+    try:
+        depthwise.depthwise_conv(*(torch.zeros(shape, device=device) for shape in ((1, 1, 1, 1), (1, 1, 7, 7), (1,))))
+    # Triton compiles with what the machine has.
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        warnings.warn(f'depthwise convolutions run on cuDNN, slower: Triton does not run on {device} ({reason})',
+                      stacklevel=2)
+        return False
+    return True
 
 
 def _conv(x, weight, bias, dilation=1):
+    """``F.conv2d``, or the same by a kernel of this package's own, for compilers too."""
+    # In an image, the kernels count in 32 bits.
+    if dilation == 1 and x.dtype in _KERNEL_TYPES and weight.dtype in _KERNEL_TYPES and has_kernels(x.device) \
+            and x.shape[1] * x.shape[2] * x.shape[3] < 2 ** 31:
+        return torch.ops.convnext_mm.depthwise_conv(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
     return F.conv2d(x, weight, bias, padding=_PAD * dilation, dilation=dilation, groups=weight.shape[0])
 
 
@@ -89,7 +131,7 @@ def _precision(x):
     """Precision in which autocast, or else the input, has the branch computed."""
     kind = x.device.type
     if hasattr(torch, 'get_autocast_dtype'):
-        enabled = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+        enabled = _has_autocast(kind) and torch.is_autocast_enabled(kind)
         return torch.get_autocast_dtype(kind) if enabled else x.dtype
     # Before torch 2.4.
     if kind == 'cpu':
