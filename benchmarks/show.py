@@ -139,7 +139,7 @@ def _legend(figure, rows):
                   ncols=len(precisions), fontsize=8, frameon=False)
 
 
-def _chart(title, environment, panels, rows, columns):
+def chart(title, environment, panels, rows, columns):
     """A figure of panels, ``(title, rows, value, spread)`` each."""
     # Without pyplot, which would want a display or change the process's settings.
     from matplotlib.figure import Figure
@@ -163,7 +163,7 @@ def backbone_chart(results):
     kept = grouped([row for row in rows if row['kept'] is not None], 'size')
     panels += [(f'kept for backward, {size}, batch {some[0]["batch"]}: MB', some, lambda row: row['kept'] / 1e6, False)
                for (size,), some in kept.items()]
-    return _chart(f'ConvNeXt {results["arch"]}: median with quartiles', results['environment'], panels, rows, len(kept))
+    return chart(f'ConvNeXt {results["arch"]}: median with quartiles', results['environment'], panels, rows, len(kept))
 
 
 
@@ -197,4 +197,4 @@ def detector_chart(results):
         some = [row for row in rows if row['task'] == task]
         panels += [(f'{method}: {title}', group, value, 'ms' in title)
                    for (method,), group in grouped(some, 'method').items()]
-    return _chart('Whole models: median with quartiles', results['environment'], panels, rows, len(panels) // 3)
+    return chart('Whole models: median with quartiles', results['environment'], panels, rows, len(panels) // 3)

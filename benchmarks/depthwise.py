@@ -1,0 +1,120 @@
+"""Time the depthwise 7x7 kernels of a GPU beside torch's and beside their limits: python benchmarks/depthwise.py
+
+Forward, input's and weight's gradient, of the maps of a ConvNeXt-T's stages, in float32, bfloat16 and float16. The
+limit is the longer of two times: a copy of what has to be moved, and 49 multiply-adds a value, each at the rate that
+this GPU reaches in this run. Prints a table and writes JSON. Half a minute.
+"""
+import json
+import math
+import sys
+from pathlib import Path
+
+import environment
+import measure
+import show
+import torch
+from limits import COPY_BYTES
+
+from convnext_mm import block_ops
+from convnext_mm.cli import Parser, run
+from convnext_mm.errors import UserError
+from convnext_mm.files import replacing
+from convnext_mm.progress import Progress
+from convnext_mm.tables import format_table
+
+TYPES = torch.float32, torch.bfloat16, torch.float16
+#: (N, C, H, W): stages of a detector at 800x1280 and of a classifier at 224x224.
+SHAPES = ((16, 96, 200, 320), (16, 192, 100, 160), (16, 384, 50, 80), (16, 768, 25, 40), (128, 96, 56, 56),
+          (128, 384, 14, 14), (128, 768, 7, 7))
+TASKS = 'forward', 'input gradient', 'weight gradient'
+TAPS = 49
+ROUNDS = 15
+OURS, LIBRARY = 'convnext_mm', "torch's channels-last"
+
+
+def measure_rates():
+    """Multiply-adds a second in float32, and bytes read and written a second by a copy."""
+    from multiply_add import LANES, VALUES_A_TURN, multiply_add
+    programs, turns = 16 * torch.cuda.get_device_properties(0).multi_processor_count, 200
+    out = torch.empty(programs * LANES, device='cuda')
+    source = torch.ones(COPY_BYTES['cuda'], dtype=torch.uint8, device='cuda')
+    target = torch.empty_like(source)
+    calls = {'multiply_add': lambda: multiply_add[programs,](out, turns, LANES), 'copy': lambda: target.copy_(source)}
+    for call in calls.values():
+        measure.warm_up(call)
+    seconds = {name: min(times) for name, times in measure.interleave(calls, dict.fromkeys(calls, 7)).items()}
+    return out.numel() * turns * VALUES_A_TURN / seconds['multiply_add'], 2 * source.numel() / seconds['copy']
+
+
+def calls_of(shape, dtype):
+    """``{(task, whose): call}`` of one shape in one type."""
+    from convnext_mm import depthwise
+    c = shape[1]
+    x, grad = (torch.randn(shape, device='cuda', dtype=dtype).contiguous(memory_format=torch.channels_last)
+               for _ in range(2))
+    weight, bias = torch.randn(c, 1, 7, 7, device='cuda'), torch.randn(c, device='cuda')
+    near, near_grad = (t.permute(0, 2, 3, 1) for t in (x, grad))
+    cast, cast_bias = weight.to(dtype), bias.to(dtype)
+
+    def backward(*wanted):
+        return torch.ops.aten.convolution_backward(grad, x, cast, [c], [1, 1], [3, 3], [1, 1], False, [0, 0], c, wanted)
+    ours = (lambda: depthwise.convolve(near, weight, bias), lambda: depthwise.convolve(near_grad, weight, bias, True),
+            lambda: depthwise.weight_gradient(near, near_grad))
+    library = (lambda: torch.conv2d(x, cast, cast_bias, padding=3, groups=c), lambda: backward(True, False, False),
+               lambda: backward(False, True, True))
+    return {(task, name): call for name, some in ((OURS, ours), (LIBRARY, library)) for task, call in zip(TASKS, some)}
+
+
+def measure_all():
+    """Rows of all shapes, types and tasks, ready for JSON."""
+    line, rows = Progress(sys.stderr), []
+    line.show('what the GPU reaches')
+    multiply_adds, copy = measure_rates()
+    for shape in SHAPES:
+        for dtype in TYPES:
+            name = str(dtype).removeprefix('torch.')
+            line.show(f'{shape}, {name}')
+            calls = calls_of(shape, dtype)
+            warm = {key: measure.warm_up(call) for key, call in calls.items()}
+            samples = measure.interleave(calls, dict.fromkeys(calls, ROUNDS), warm)
+            values = math.prod(shape)
+            limit = max(values * TAPS / multiply_adds, 2 * values * dtype.itemsize / copy)
+            for task in TASKS:
+                ours, library = (measure.spread(samples[task, whose]) for whose in (OURS, LIBRARY))
+                rows.append(dict(shape=shape, precision=name, task=task, limit_seconds=limit, seconds=ours.median,
+                                 low=ours.low, high=ours.high, library_seconds=library.median,
+                                 bound='copy' if limit > values * TAPS / multiply_adds else 'multiply-add'))
+            del calls
+    return dict(environment=environment.describe(), multiply_adds=multiply_adds, copy=copy, rows=rows)
+
+
+def table(results):
+    """All that is printed in the end."""
+    def cells(row):
+        return ('x'.join(map(str, row['shape'])), row['precision'], row['task'], f'{1e3 * row["seconds"]:.3f}',
+                f'{1e3 * row["low"]:.3f} - {1e3 * row["high"]:.3f}', f'{row["library_seconds"] / row["seconds"]:.2f}',
+                f'{100 * row["limit_seconds"] / row["seconds"]:.0f} %', row['bound'])
+    header = ('N C H W', '', '', 'ms', 'quartiles', f'x {LIBRARY}', 'of limit', 'which is')
+    return (f'{environment.describe_in_words(results["environment"])}\nrates of this run: '
+            f'{results["multiply_adds"] / 1e12:.1f} T multiply-adds/s, copy {results["copy"] / 1e12:.2f} TB/s read and '
+            f'written\n{format_table(header, map(cells, results["rows"]), left=3)}')
+
+
+def main(argv=None):
+    parser = Parser(description=__doc__)
+    parser.add_argument('--out', metavar='DIR', help='folder for the results (default: benchmarks/results)')
+    args = parser.parse_args(argv)
+    place = show.place(args.out, quick=False)
+    if not (torch.cuda.is_available() and block_ops.has_kernels(torch.device('cuda', 0))):
+        raise UserError('the depthwise kernels need an NVIDIA GPU of compute capability 8.0, torch 2.7 and Triton: '
+                        'there is none here')
+    results = measure_all()
+    print(table(results))
+    target = Path(place) / f'{environment.file_name(results["environment"])}-depthwise.json'
+    with replacing(target) as temporary:
+        temporary.write_text(json.dumps(results, indent=1) + '\n')
+    print(target)
+
+
+if __name__ == '__main__':
+    sys.exit(run(main))
