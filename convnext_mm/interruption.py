@@ -5,7 +5,7 @@ import signal
 import sys
 
 import torch
-from mmengine.dist import all_reduce
+from mmengine.dist import all_reduce, barrier
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 
@@ -65,6 +65,8 @@ class InterruptionHook(Hook):
         name, file = signal.Signals(asked.item()).name, os.path.join(runner.work_dir, INTERRUPTED.format(iteration))
         runner.save_checkpoint(*os.path.split(file), meta=dict(epoch=runner.epoch, iter=iteration), by_epoch=False,
                                backend_args=ATOMIC)
+        # A process that ends has the others ended by the launcher, the one that writes among them.
+        barrier()
         resume = shlex.join(['python', *_without_resume(sys.argv), '--resume', 'auto'])
         update_status(runner.work_dir, state='interrupted', reason=name, checkpoint=file, resume=resume,
                       exit_code=RunInterrupted.exit_code)

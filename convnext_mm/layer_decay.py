@@ -29,6 +29,11 @@ _WRAPPERS = re.compile(r'(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpo
 _BACKBONE_NAME = re.compile(r'(downsample_layers|stages)\.(\d+)\.(\d+)\.')
 
 
+def without_wrappers(name):
+    """A parameter's name as the plain model has it."""
+    return _WRAPPERS.sub('', name)
+
+
 def derive_num_layers(depths):
     """Number of layers of a ConvNeXt with ``depths`` blocks: 3 and one for every 3 blocks of stage 2, rounded up.
 
@@ -49,7 +54,7 @@ def get_layer_id(name, num_layers, decay_type='layer_wise'):
     Returns:
         int: 0 (the stem) to ``num_layers``; ``num_layers + 1`` for what is neither stem, downsampling nor block.
     """
-    match = _BACKBONE_NAME.match(_WRAPPERS.sub('', name))
+    match = _BACKBONE_NAME.match(without_wrappers(name))
     if match is None:
         return num_layers + 1
     kind, stage, block = match.group(1), int(match.group(2)), int(match.group(3))
@@ -193,14 +198,14 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                                      f'downsample_layers and stages) in {type(module).__name__}: use '
                                      'DefaultOptimWrapperConstructor, or give the model a ConvNeXt backbone')
         given = self.paramwise_cfg.get('num_layers')
-        num_layers = {prefix: derive_num_layers(depths) if given is None else given
+        num_layers = {without_wrappers(prefix): derive_num_layers(depths) if given is None else given
                       for prefix, depths in backbones.items()}
         groups, seen = {}, set()
         for module_name, submodule in module.named_modules():
             for leaf, parameter in submodule.named_parameters(prefix=module_name, recurse=False):
                 if parameter.requires_grad and id(parameter) not in seen:
                     seen.add(id(parameter))
-                    self._add_param(groups, leaf, submodule, parameter, num_layers)
+                    self._add_param(groups, without_wrappers(leaf), submodule, parameter, num_layers)
         return sorted(groups.values(), key=lambda group: (group['layer_id'], group['weight_decay']))
 
     def _add_param(self, groups, name, module, parameter, num_layers):
