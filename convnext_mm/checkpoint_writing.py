@@ -10,7 +10,7 @@ from mmengine.hooks import CheckpointHook
 from .checkpoint_seal import seal
 from .errors import RunStopped, UserError
 from .files import write_whole
-from .layer_decay import without_wrappers
+from .names import without_wrappers
 from .registry import HOOKS
 
 #: ``backend_args`` with which mmengine writes through this module.
@@ -42,7 +42,8 @@ register_backend('convnext_mm', AtomicBackend)
 def _check_room(model, folder):
     # Weights and buffers, and two moments of every parameter that is trained; of a sharded model, the whole.
     trained = {without_wrappers(name) for name, p in model.named_parameters() if p.requires_grad}
-    need = sum(t.numel() * t.element_size() * (3 if name in trained else 1) for name, t in model.state_dict().items())
+    need = sum(t.numel() * t.element_size() * (3 if without_wrappers(name) in trained else 1)
+               for name, t in model.state_dict().items())
     free = shutil.disk_usage(folder).free
     if free < need:
         raise UserError(f'work dir {str(folder)!r} is on a disk with {free / 1e9:.1f} GB left; a checkpoint takes '

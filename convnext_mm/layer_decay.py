@@ -15,6 +15,7 @@ from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor
 
 from .errors import ArgumentTypeError, ArgumentValueError
+from .names import without_wrappers
 from .registry import OPTIM_WRAPPER_CONSTRUCTORS
 from .tables import format_table
 
@@ -24,14 +25,7 @@ MAX_LAYERS = 1000
 #: What the constructor sets for each group.
 _OWN = frozenset(('params', 'param_names', 'layer_id', 'lr_scale', 'lr', 'weight_decay'))
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.GroupNorm, nn.LayerNorm)
-# Segments that torch.compile, FSDP and activation-checkpoint wrappers put into parameter names.
-_WRAPPERS = re.compile(r'(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.')
 _BACKBONE_NAME = re.compile(r'(downsample_layers|stages)\.(\d+)\.(\d+)\.')
-
-
-def without_wrappers(name):
-    """A parameter's name as the plain model has it."""
-    return _WRAPPERS.sub('', name)
 
 
 def derive_num_layers(depths):

@@ -45,9 +45,10 @@ class StepGuard:
         norm = _norm([p.grad for group in self._wrapper.optimizer.param_groups for p in group['params']
                       if p.grad is not None], like=loss)
         if isinstance(self._runner.model, FullyShardedDataParallel):
-            norm.square_()
-            all_reduce(norm)
-            norm.sqrt_()
+            # In float64, which the squares do not leave.
+            squared = norm.double().square()
+            all_reduce(squared)
+            norm = squared.sqrt()
         wrong = torch.stack([~loss.isfinite(), ~norm.isfinite()]).float()
         # Losses differ between processes; all of them skip a step, or none.
         all_reduce(wrong, op='max')

@@ -20,12 +20,12 @@ from mmengine.optim import BaseOptimWrapper
 from mmengine.runner import FlexibleRunner
 from mmengine.runner.checkpoint import save_checkpoint
 from torch import nn
-from torch.distributed.fsdp import FullOptimStateDictConfig, FullStateDictConfig, StateDictType
+from torch.distributed.fsdp import FullStateDictConfig, StateDictType
 from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 
 from .checkpoint_writing import ATOMIC
-from .layer_decay import without_wrappers
 from .layers import ConvNeXtBlock
+from .names import without_wrappers
 from .registry import FUNCTIONS, RUNNERS, STRATEGIES
 
 
@@ -52,17 +52,16 @@ class WholeFSDPStrategy(MMEngineFSDPStrategy):
     parameters, by whose shapes rules like layer decay tell biases from weights; processes without a GPU work too.
 
     Args:
-        kwargs: Those of mmengine's strategy but ``state_dict_cfg``.
+        kwargs: Those of mmengine's strategy; ``state_dict_cfg`` is always ``full``.
     """
 
     def __init__(self, **kwargs):
-        # What is on the CPU already is freed when torch takes it there; and a single process has nothing to gather.
-        place = dict(rank0_only=True, offload_to_cpu=get_device() != 'cpu' and get_world_size() > 1)
-        super().__init__(state_dict_cfg=dict(
-            state_dict_type=StateDictType.FULL_STATE_DICT, state_dict_config=FullStateDictConfig(**place),
-            optim_state_dict_config=FullOptimStateDictConfig(**place)), **kwargs)
+        super().__init__(**dict(kwargs, state_dict_cfg='full'))
 
     def _wrap_model(self, model):
+        # What is on the CPU already is freed when torch takes it there; and a single process has nothing to gather.
+        offload = get_device() != 'cpu' and get_world_size() > 1
+        self.state_dict_config.offload_to_cpu = self.optim_state_dict_config.offload_to_cpu = offload
         # A copy without memory for parameters: their names and shapes, which a sharded model does not tell any more.
         bare = {id(p): nn.Parameter(torch.empty_like(p, device='meta'), p.requires_grad) for p in model.parameters()}
         self.blueprint = copy.deepcopy(model, bare)

@@ -18,7 +18,7 @@ from mmengine.runner import FlexibleRunner, Runner
 from convnext_mm import launch, strategy_choice
 from convnext_mm.draws import seed_generators
 from convnext_mm.errors import UserError
-from convnext_mm.layer_decay import without_wrappers
+from convnext_mm.names import without_wrappers
 
 SAMPLES, SIDE = 10, 32
 ARCH = dict(depths=(1, 1, 4, 1), channels=(8, 12, 16, 24))
