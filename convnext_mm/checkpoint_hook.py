@@ -40,7 +40,9 @@ class SafeCheckpointHook(Hook):
         training = isinstance(runner.optim_wrapper, (OptimWrapper, OptimWrapperDict)) and not runner._resume
         with naming_file(runner._load_from):
             state_dict, _ = unwrap(checkpoint)
-        checkpoint['state_dict'] = fit_model(runner.model, state_dict, training, runner._load_from)
+        # Of a sharded model, its strategy keeps the names and shapes.
+        model = getattr(getattr(runner, 'strategy', None), 'blueprint', runner.model)
+        checkpoint['state_dict'] = fit_model(model, state_dict, training, runner._load_from)
         hub = checkpoint.get('message_hub')
         if isinstance(hub, dict) and 'histories' in hub:
             hub['log_scalars'] = {key: _to_history(value) for key, value in hub.pop('histories').items()}

@@ -3,12 +3,14 @@ import errno
 import shutil
 from pathlib import Path
 
+from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 
 from .checkpoint_seal import seal
 from .errors import RunStopped, UserError
 from .files import write_whole
+from .names import without_wrappers
 from .registry import HOOKS
 
 #: ``backend_args`` with which mmengine writes through this module.
@@ -38,9 +40,10 @@ register_backend('convnext_mm', AtomicBackend)
 
 
 def _check_room(model, folder):
-    # Weights and buffers, and two moments of every parameter that is trained.
-    need = sum(t.numel() * t.element_size() for t in model.state_dict().values()) + sum(
-        2 * p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+    # Weights and buffers, and two moments of every parameter that is trained; of a sharded model, the whole.
+    trained = {without_wrappers(name) for name, p in model.named_parameters() if p.requires_grad}
+    need = sum(t.numel() * t.element_size() * (3 if without_wrappers(name) in trained else 1)
+               for name, t in model.state_dict().items())
     free = shutil.disk_usage(folder).free
     if free < need:
         raise UserError(f'work dir {str(folder)!r} is on a disk with {free / 1e9:.1f} GB left; a checkpoint takes '
@@ -95,6 +98,9 @@ class WholeCheckpointHook(CheckpointHook):
         self._clean(runner)
 
     def _clean(self, runner):
+        if not is_main_process():
+            # The first one may still be writing.
+            return
         self.file_backend.flush()
         for interrupted in Path(runner.work_dir).glob(INTERRUPTED.format('*')):
             interrupted.unlink(missing_ok=True)

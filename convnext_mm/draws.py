@@ -71,6 +71,11 @@ class StepSampler:
         """The sampler of indices, on which mmengine sets the epoch."""
         return self.batch_sampler.sampler
 
+    @property
+    def batch_size(self):
+        """Samples in a batch, of which a step may have several."""
+        return self.batch_sampler.batch_size
+
     def start(self, epoch, first_step=0):
         """Let the next iteration be of ``epoch``, from ``first_step`` on."""
         self.epoch, self.first_step = epoch, first_step

@@ -15,6 +15,7 @@ from .launch import build_runner, fit_to_device, load_config, set_show_dir, set_
 from .names import type_name
 from .predictions import PICKLES, check_file, check_folder, read_predictions
 from .preflight import check_backbone, check_data
+from .strategy_choice import drop_strategy
 from .weights import of_file
 
 #: Evaluators of mm's with these settings alone become this package's: type -> (module, settings).
@@ -173,6 +174,7 @@ def test(args):
     run = describe_run(args.config, args.checkpoint, cfg.load_from, args.tta)
     if args.out:
         set_out(cfg, own, args.out, run)
+    drop_strategy(cfg)
     fit_to_device(cfg)
     runner = build_runner(cfg, args.trust_checkpoint)
     figures = runner.test()

@@ -5,8 +5,8 @@ import signal
 import sys
 
 import torch
-from mmengine.dist import all_reduce
-from mmengine.hooks import Hook
+from mmengine.dist import all_reduce, barrier
+from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import print_log
 
 from .checkpoint_writing import ATOMIC, INTERRUPTED
@@ -54,17 +54,24 @@ class InterruptionHook(Hook):
         self._stop_if_asked(runner, runner.iter + 1)
 
     def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        self._stop_if_asked(runner, runner.iter)
+        self._stop_if_asked(runner, runner.iter, validating=True)
 
-    def _stop_if_asked(self, runner, iteration):
+    def _stop_if_asked(self, runner, iteration, validating=False):
         asked = torch.tensor(self._signal)
         # Processes are told at different moments, and have to stop at the same iteration.
         all_reduce(asked, op='max')
         if not asked:
             return
         name, file = signal.Signals(asked.item()).name, os.path.join(runner.work_dir, INTERRUPTED.format(iteration))
+        if validating:
+            # Averages that are validated stand in the place of the weights.
+            for hook in runner.hooks:
+                if isinstance(hook, EMAHook):
+                    hook.after_val_epoch(runner)
         runner.save_checkpoint(*os.path.split(file), meta=dict(epoch=runner.epoch, iter=iteration), by_epoch=False,
                                backend_args=ATOMIC)
+        # A process that ends has the others ended by the launcher, the one that writes among them.
+        barrier()
         resume = shlex.join(['python', *_without_resume(sys.argv), '--resume', 'auto'])
         update_status(runner.work_dir, state='interrupted', reason=name, checkpoint=file, resume=resume,
                       exit_code=RunInterrupted.exit_code)

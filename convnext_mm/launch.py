@@ -19,6 +19,7 @@ from .preflight import check_backbone, check_data, check_work_dir
 from .resume import set_resume
 from .run_status import begin_status, update_status
 from .step_size import set_step_size
+from .strategy_choice import choose_strategy, fit_to_strategy
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
@@ -39,7 +40,7 @@ def add_config_arguments(parser):
     parser.add_argument('--cfg-options', nargs='+', action=OverrideAction, metavar='KEY=VALUE',
                         help='override settings of the config, such as model.backbone.with_cp=True')
     # What load_config reads besides, for tools without these arguments.
-    parser.set_defaults(work_dir=None, launcher='none')
+    parser.set_defaults(work_dir=None, launcher='none', strategy=None)
 
 
 def add_arguments(parser):
@@ -51,8 +52,8 @@ def add_arguments(parser):
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='how processes were started')
 
 
-def read_config(file, options=None):
-    """The config in a file, with overrides (``{'key.of.the.config': value}``) merged.
+def read_config(file, options=None, strategy=None):
+    """The config in a file, with overrides (``{'key.of.the.config': value}``) merged, and ``strategy`` before them.
 
     Raises:
         UserError: Where the file does not exist or is not a config, or an override does not fit.
@@ -64,6 +65,8 @@ def read_config(file, options=None):
         cfg = Config.fromfile(file)
     except Exception as error:  # A config is a program of the user's: whatever it raises is theirs to see.
         raise UserError(f'config {str(file)!r} cannot be read: {type(error).__name__}: {error}') from error
+    if strategy is not None:
+        choose_strategy(cfg, strategy)
     try:
         cfg.merge_from_dict(options or {})
     except (KeyError, TypeError, IndexError, AssertionError) as error:
@@ -81,7 +84,7 @@ def load_config(args, *needed):
     Raises:
         UserError: Where the file is not a config that can be trained, or an override does not fit.
     """
-    cfg, path = read_config(args.config, args.cfg_options), Path(args.config)
+    cfg, path = read_config(args.config, args.cfg_options, args.strategy), Path(args.config)
     missing = [key for key in ('model', *needed) if cfg.get(key) is None]
     if missing:
         raise UserError(f'config {args.config!r} has no {", ".join(missing)}: expected a config of a model with its '
@@ -114,8 +117,10 @@ def fit_to_device(cfg):
         if not torch.distributed.is_initialized():
             torch.distributed.init_process_group('gloo')
         cfg.setdefault('model_wrapper_cfg', dict(
-            type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False,
+            type='MMDistributedDataParallel', broadcast_buffers=False,
             find_unused_parameters=cfg.get('find_unused_parameters', False)))
+        if type_name(cfg.model_wrapper_cfg) == 'MMDistributedDataParallel':
+            cfg.model_wrapper_cfg.device_ids = None
 
 
 def _replace_type(node, old, new):
@@ -218,6 +223,7 @@ def train(args):
     if args.amp:
         set_amp(cfg)
     set_step_size(cfg, args.effective_batch_size, args.auto_scale_lr)
+    fit_to_strategy(cfg, args.strategy, has_accelerator())
     use_whole_checkpoints(cfg)
     check_backbone(cfg)
     check_data(cfg, ('train', 'val'))

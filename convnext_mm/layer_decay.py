@@ -15,6 +15,7 @@ from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor
 
 from .errors import ArgumentTypeError, ArgumentValueError
+from .names import without_wrappers
 from .registry import OPTIM_WRAPPER_CONSTRUCTORS
 from .tables import format_table
 
@@ -24,8 +25,6 @@ MAX_LAYERS = 1000
 #: What the constructor sets for each group.
 _OWN = frozenset(('params', 'param_names', 'layer_id', 'lr_scale', 'lr', 'weight_decay'))
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.GroupNorm, nn.LayerNorm)
-# Segments that torch.compile, FSDP and activation-checkpoint wrappers put into parameter names.
-_WRAPPERS = re.compile(r'(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.')
 _BACKBONE_NAME = re.compile(r'(downsample_layers|stages)\.(\d+)\.(\d+)\.')
 
 
@@ -49,7 +48,7 @@ def get_layer_id(name, num_layers, decay_type='layer_wise'):
     Returns:
         int: 0 (the stem) to ``num_layers``; ``num_layers + 1`` for what is neither stem, downsampling nor block.
     """
-    match = _BACKBONE_NAME.match(_WRAPPERS.sub('', name))
+    match = _BACKBONE_NAME.match(without_wrappers(name))
     if match is None:
         return num_layers + 1
     kind, stage, block = match.group(1), int(match.group(2)), int(match.group(3))
@@ -193,14 +192,14 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                                      f'downsample_layers and stages) in {type(module).__name__}: use '
                                      'DefaultOptimWrapperConstructor, or give the model a ConvNeXt backbone')
         given = self.paramwise_cfg.get('num_layers')
-        num_layers = {prefix: derive_num_layers(depths) if given is None else given
+        num_layers = {without_wrappers(prefix): derive_num_layers(depths) if given is None else given
                       for prefix, depths in backbones.items()}
         groups, seen = {}, set()
         for module_name, submodule in module.named_modules():
             for leaf, parameter in submodule.named_parameters(prefix=module_name, recurse=False):
                 if parameter.requires_grad and id(parameter) not in seen:
                     seen.add(id(parameter))
-                    self._add_param(groups, leaf, submodule, parameter, num_layers)
+                    self._add_param(groups, without_wrappers(leaf), submodule, parameter, num_layers)
         return sorted(groups.values(), key=lambda group: (group['layer_id'], group['weight_decay']))
 
     def _add_param(self, groups, name, module, parameter, num_layers):

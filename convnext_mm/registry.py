@@ -3,11 +3,14 @@
 mmengine's ``Registry.get`` imports ``<scope>.registry`` for a scope it has not seen, and a registry imports its
 ``locations`` when something is first asked of it.
 """
+from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
+from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
+from mmengine.registry import STRATEGIES as MMENGINE_STRATEGIES
 from mmengine.registry import VISBACKENDS as MMENGINE_VISBACKENDS
 from mmengine.registry import Registry
 
@@ -16,9 +19,15 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor', scope='convnext_mm', parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
     locations=['convnext_mm.layer_decay'])
 HOOKS = Registry('hook', scope='convnext_mm', parent=MMENGINE_HOOKS, locations=[
-    'convnext_mm.checkpoint_hook', 'convnext_mm.checkpoint_writing', 'convnext_mm.interruption', 'convnext_mm.monitor'])
+    'convnext_mm.checkpoint_hook', 'convnext_mm.checkpoint_writing', 'convnext_mm.interruption', 'convnext_mm.monitor',
+    'convnext_mm.sharded_hooks'])
 LOOPS = Registry('loop', scope='convnext_mm', parent=MMENGINE_LOOPS, locations=['convnext_mm.train_loops'])
 VISBACKENDS = Registry('vis_backend', scope='convnext_mm', parent=MMENGINE_VISBACKENDS,
                        locations=['convnext_mm.monitor'])
+RUNNERS = Registry('runner', scope='convnext_mm', parent=MMENGINE_RUNNERS, locations=['convnext_mm.strategies'])
+STRATEGIES = Registry('strategy', scope='convnext_mm', parent=MMENGINE_STRATEGIES,
+                      locations=['convnext_mm.strategies'])
+FUNCTIONS = Registry('function', scope='convnext_mm', parent=MMENGINE_FUNCTIONS,
+                     locations=['convnext_mm.strategies'])
 # Without locations: each metric needs a toolbox, and is imported when a config is found to need it.
 METRICS = Registry('metric', scope='convnext_mm', parent=MMENGINE_METRICS)

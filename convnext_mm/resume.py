@@ -8,6 +8,7 @@ from mmengine.logging import print_log
 
 from .checkpoint_reader import CheckpointError, read
 from .errors import UserError
+from .names import type_name
 
 
 def find_checkpoint(work_dir):
@@ -46,6 +47,9 @@ def set_resume(cfg, resume):
         if not cfg.get('resume') or not (resume == 'auto' or os.path.isfile(resume)):
             # Nothing to resume, or something that mmengine fetches.
             return
+    elif type_name(cfg.get('strategy')) == 'DeepSpeedStrategy':
+        raise UserError("--resume cannot read DeepSpeed's checkpoints, which are folders: leave it out and name one by "
+                        '--cfg-options resume=True load_from=FOLDER')
     if resume == 'auto':
         found = find_checkpoint(cfg.work_dir)
         if found is None:

@@ -4,9 +4,10 @@ import os
 from collections import deque
 
 import torch
-from mmengine.dist import all_reduce
+from mmengine.dist import all_reduce, barrier
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
+from torch.distributed.fsdp import FullyShardedDataParallel
 
 from .checkpoint_writing import ATOMIC
 from .errors import RunStopped
@@ -43,8 +44,13 @@ class StepGuard:
         loss, self._loss = self._loss, None
         norm = _norm([p.grad for group in self._wrapper.optimizer.param_groups for p in group['params']
                       if p.grad is not None], like=loss)
+        if isinstance(self._runner.model, FullyShardedDataParallel):
+            # In float64, which the squares do not leave.
+            squared = norm.double().square()
+            all_reduce(squared)
+            norm = squared.sqrt()
         wrong = torch.stack([~loss.isfinite(), ~norm.isfinite()]).float()
-        # Sharded gradients differ between processes; all of them skip a step, or none.
+        # Losses differ between processes; all of them skip a step, or none.
         all_reduce(wrong, op='max')
         loss_wrong, gradients_wrong = wrong.bool().tolist()
         scaler = getattr(self._wrapper, 'loss_scaler', None)
@@ -78,6 +84,8 @@ class StepGuard:
         # Before the step is counted: resumed from, this file begins with it.
         runner.save_checkpoint(runner.work_dir, name, meta=dict(epoch=runner.epoch, iter=runner.iter), by_epoch=False,
                                backend_args=ATOMIC)
+        # A process that ends has the others ended by the launcher, the one that writes among them.
+        barrier()
         images = [os.path.basename(getattr(sample, 'img_path', '?')) for batch in batches
                   for sample in batch.get('data_samples', [])]
         config = os.path.join(runner.work_dir, os.path.basename(runner.cfg.filename or f'{runner.timestamp}.py'))

@@ -9,6 +9,7 @@ Source: `open-mmlab/mmengine` ``runner/loops.py``, whose hooks and their order t
 """
 import torch.nn as nn
 from mmengine.dist import get_rank, get_world_size
+from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from torch.utils.data import DataLoader
 
@@ -67,7 +68,7 @@ class _StepLoop:
         runner = self.runner
         seed_generators(runner.seed, get_rank(), self._iter)
         runner.call_hook('before_train_iter', batch_idx=place, data_batch=batches[-1])
-        if self._accumulation > 1:
+        if self._accumulation > 1 and isinstance(runner.optim_wrapper, OptimWrapper):
             # For mmengine's count each step stands alone, so what an epoch leaves over is averaged over what it is. The
             # model is only asked whether to warn of BatchNorm, every time.
             runner.optim_wrapper.initialize_count_status(nn.Identity(), 0, len(batches))

@@ -35,9 +35,9 @@ class Signalled(ToyModel):
         return super().forward(*args, **kwargs)
 
 
-def run(work_dir, model=ToyModel, by_epoch=True, **settings):
+def run(work_dir, model=ToyModel, by_epoch=True, hooks=(), **settings):
     length = dict(max_epochs=2) if by_epoch else dict(max_iters=10, val_interval=4)
-    runner = build_runner(work_dir, length, HOOK, model, by_epoch=by_epoch, **settings)
+    runner = build_runner(work_dir, length, [*HOOK, *hooks], model, by_epoch=by_epoch, **settings)
     runner.train()
     return runner
 
@@ -76,7 +76,8 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path):
     assert not list(tmp_path.glob('interrupted*'))
 
 
-def test_a_signal_in_validation_stops_there(tmp_path):
+@pytest.mark.parametrize('hooks', [(), [dict(type='EMAHook', momentum=.1)]], ids=['plain', 'ema'])
+def test_a_signal_in_validation_stops_there(tmp_path, hooks):
     done = []
 
     class Validating(ToyModel):
@@ -88,15 +89,17 @@ def test_a_signal_in_validation_stops_there(tmp_path):
             return super().forward(inputs, data_samples, mode)
 
     settings = dict(
-        model=Validating, by_epoch=False, val_cfg=dict(type='ValLoop'),
+        model=Validating, by_epoch=False, hooks=hooks, val_cfg=dict(type='ValLoop'),
         val_dataloader=dict(dataset=ToyData(), batch_size=5, sampler=dict(type='DefaultSampler', shuffle=False)),
         val_evaluator=dict(type='DumpResults', out_file_path=str(tmp_path / 'out.pkl')))
     with pytest.raises(RunInterrupted, match='after iteration 4'):
-        run(tmp_path, **settings)
+        run(tmp_path / 'stopped', **settings)
     assert len(done) == 1
-    run(tmp_path, resume=True, load_from=find_checkpoint(tmp_path)[0], **settings)
+    again = run(tmp_path / 'stopped', resume=True, load_from=find_checkpoint(tmp_path / 'stopped')[0], **settings)
     # Iterations 4 (whole, this time), 8 and 10.
     assert len(done) == 1 + 3 * 2
+    whole = run(tmp_path / 'whole', **settings)
+    assert all(a.equal(b) for a, b in zip(whole.model.state_dict().values(), again.model.state_dict().values()))
 
 
 @pytest.mark.parametrize(('arguments', 'kept'), [

@@ -22,7 +22,8 @@ LARGE = 'configs/cascade/convnext_l_in22k_3x.py'
 
 def config(path=CASCADE, **arguments):
     return launch.load_config(Namespace(**{
-        'config': str(ROOT / path), 'work_dir': None, 'cfg_options': None, 'launcher': 'none', **arguments}),
+        'config': str(ROOT / path), 'work_dir': None, 'cfg_options': None, 'launcher': 'none', 'strategy': None,
+        **arguments}),
         'test_dataloader')
 
 
@@ -154,7 +155,7 @@ def start(monkeypatch, tmp_path):
         for module in (launch, evaluation):
             monkeypatch.setattr(module, 'check_data', lambda cfg, splits: None)
             monkeypatch.setattr(module, 'build_runner', build)
-        defaults = dict(config=str(ROOT / leaf), work_dir=None, cfg_options=None, launcher='none', resume=None, amp=False,
+        defaults = dict(config=str(ROOT / leaf), work_dir=None, cfg_options=None, launcher='none', strategy=None, resume=None, amp=False,
                         auto_scale_lr=False, trust_checkpoint=False, checkpoint=str(tmp_path / 'a.pth'), tta=False,
                         show_dir=None, out=None, reference='auto', deterministic=False, effective_batch_size=None)
         with pytest.raises(Started) as info:
@@ -201,7 +202,7 @@ def test_nothing_is_fetched_before_the_data_is_known_to_be_there(start, monkeypa
     start(evaluation.test, CASCADE, checkpoint='cascade_mask_rcnn_convnext_tiny_1k_3x')
     with pytest.raises(UserError, match='no_such_name'):
         evaluation.test(Namespace(config=str(ROOT / CASCADE), work_dir=None, cfg_options=None, launcher='none',
-                                  checkpoint='no_such_name', reference='auto'))
+                                  strategy=None, checkpoint='no_such_name', reference='auto'))
 
 
 def test_every_run_reads_and_writes_checkpoints_safely(monkeypatch):

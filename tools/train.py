@@ -5,7 +5,7 @@ from convnext_mm.cli import Parser, run
 
 
 def main(argv=None):
-    from convnext_mm import launch
+    from convnext_mm import launch, strategy_choice
     parser = Parser(description=__doc__)
     launch.add_arguments(parser)
     parser.add_argument('--resume', nargs='?', const='auto', metavar='auto|PATH',
@@ -17,6 +17,8 @@ def main(argv=None):
                         help='images in an optimizer step: gradients of several batches are accumulated to it')
     parser.add_argument('--deterministic', action='store_true',
                         help='the same results in every run of the same seed (0 unless the config has one); slower')
+    parser.add_argument('--strategy', choices=strategy_choice.NAMES,
+                        help='how several processes train one model, in place of what the config says (ddp)')
     launch.train(parser.parse_args(argv))
 
 

@@ -1,4 +1,7 @@
-"""Cascade Mask R-CNN with ConvNeXt-L from ImageNet-22K, in float32."""
+"""Cascade Mask R-CNN with ConvNeXt-L from ImageNet-22K, in float32.
+
+Where a GPU cannot hold it: `tools/dist_train.sh` with `--strategy fsdp`, see docs/scale-out.md.
+"""
 _base_ = './_base_.py'
 
 model = dict(

@@ -1,4 +1,7 @@
-"""UPerNet with ConvNeXt-L from ImageNet-22K, crops of 640, in float32."""
+"""UPerNet with ConvNeXt-L from ImageNet-22K, crops of 640, in float32.
+
+Where a GPU cannot hold it: `tools/dist_train.sh` with `--strategy fsdp`, see docs/scale-out.md.
+"""
 _base_ = './_base_640.py'
 
 model = dict(
