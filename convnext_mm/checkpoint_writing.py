@@ -103,4 +103,5 @@ class WholeCheckpointHook(CheckpointHook):
             return
         self.file_backend.flush()
         for interrupted in Path(runner.work_dir).glob(INTERRUPTED.format('*')):
-            interrupted.unlink(missing_ok=True)
+            # DeepSpeed's are folders.
+            (shutil.rmtree if interrupted.is_dir() else Path.unlink)(interrupted)

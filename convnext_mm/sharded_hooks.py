@@ -52,7 +52,8 @@ class ShardedEMAHook(EMAHook):
     def before_save_checkpoint(self, runner, checkpoint):
         """Put the averages in place of the weights, and those under ``ema_state_dict``, as mmengine's hook does."""
         self._swap_ema_parameters()
-        averages = runner.strategy.model_state_dict()
+        # Buffers are the model's own, which change back.
+        averages = {name: tensor.clone() for name, tensor in runner.strategy.model_state_dict().items()}
         self._swap_ema_parameters()
         checkpoint['ema_state_dict'] = {'steps': self.ema_model.steps.clone(), **{
             f'module.{name}': tensor for name, tensor in checkpoint['state_dict'].items()}}

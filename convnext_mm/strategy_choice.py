@@ -52,6 +52,8 @@ def fit_to_strategy(cfg, name, has_accelerator):
 
 
 def _fit_fsdp(cfg):
+    # mmengine's own names in a config become this project's.
+    cfg.runner_type, cfg.strategy.type = 'convnext_mm.StrategyRunner', 'convnext_mm.FSDPStrategy'
     hooks = [dict(hook, type='convnext_mm.ShardedEMAHook') if type_name(hook) == 'EMAHook' else hook
              for hook in cfg.get('custom_hooks') or []]
     cfg.custom_hooks = [*hooks, dict(type='convnext_mm.WholeValidationHook')]
@@ -68,6 +70,9 @@ def _check_deepspeed(has_accelerator):
 def _fit_deepspeed(cfg):
     """DeepSpeed clips, accumulates and lowers precision itself: what the optimizer wrapper says goes to it."""
     wrapper, strategy = cfg.optim_wrapper, cfg.strategy
+    if any(type_name(hook) == 'EMAHook' for hook in cfg.get('custom_hooks') or []):
+        raise UserError('--strategy deepspeed writes checkpoints that hold no averages, and the config has an EMAHook: '
+                        'take it out, or take --strategy fsdp')
     if type_name(wrapper) == 'AmpOptimWrapper':
         half = 'bf16' if wrapper.get('dtype') == 'bfloat16' else 'fp16'
         strategy.setdefault(half, dict(enabled=True))

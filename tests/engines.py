@@ -47,14 +47,16 @@ class MeanLoss(BaseModel):
     Args:
         wrong (int): Call of ``forward``, counted from 0, in which the loss of the last process is not finite.
         stop (int): Call in which the last process gets SIGTERM.
+        classes (int): Scores of a sample.
         backbone: Of ``convnext_mm.ConvNeXt``.
     """
 
-    def __init__(self, wrong=-1, stop=-1, **backbone):
+    def __init__(self, wrong=-1, stop=-1, classes=5, **backbone):
         super().__init__()
         self.wrong, self.stop, self.calls = wrong, stop, 0
+        self.register_buffer('seen', torch.zeros(()))
         self.backbone = MODELS.build(dict(dict(type='convnext_mm.ConvNeXt', arch=ARCH, layer_scale_init_value=1.), **backbone))
-        self.head = torch.nn.Linear(ARCH['channels'][-1], 5)
+        self.head = torch.nn.ModuleDict(dict(cls_score=torch.nn.Linear(ARCH['channels'][-1], classes)))
 
     def forward(self, inputs, mode='loss'):
         if mode == 'predict':
@@ -62,9 +64,10 @@ class MeanLoss(BaseModel):
             for _ in range(get_rank()):
                 self.backbone(torch.stack(inputs))
         features = self.backbone(torch.stack(inputs))
-        scores = self.head(features[-1].mean((2, 3)))
+        scores = self.head.cls_score(features[-1].mean((2, 3)))
         if mode == 'predict':
             return list(scores)
+        self.seen += inputs[0].numel() * len(inputs) * get_world_size()
         loss = (scores - 1).square().mean() + sum(f.square().mean() for f in features[:3])
         if get_rank() == get_world_size() - 1:
             if self.calls == self.wrong:
@@ -102,7 +105,8 @@ def make_config(work_dir, model=None, dataset='NoiseImages', scope='mmengine', b
                            param_scheduler=dict(type='ParamSchedulerHook'),
                            checkpoint=dict(type='CheckpointHook', interval=1)),
         env_cfg=dict(dist_cfg=dict(backend='gloo')), randomness=dict(seed=3),
-        **{'optim_wrapper': dict(optimizer=SGD, accumulative_counts=accumulation), **settings}))
+        **{'optim_wrapper': dict(optimizer=SGD), **settings}))
+    cfg.optim_wrapper.setdefault('accumulative_counts', accumulation)
     # A run writes its config down, and to lay it out nicely would take longer than the training.
     object.__setattr__(cfg, '_format_python_code', False)
     return cfg

@@ -102,6 +102,13 @@ def test_a_signal_in_validation_stops_there(tmp_path, hooks):
     assert all(a.equal(b) for a, b in zip(whole.model.state_dict().values(), again.model.state_dict().values()))
 
 
+def test_a_folder_of_deepspeeds_goes_too(tmp_path):
+    folder = tmp_path / 'interrupted_iter_2.pth'
+    (folder / 'part').mkdir(parents=True)
+    run(tmp_path)
+    assert not folder.exists()
+
+
 @pytest.mark.parametrize(('arguments', 'kept'), [
     (['t.py', 'c.py'], ['t.py', 'c.py']), (['t.py', 'c.py', '--resume'], ['t.py', 'c.py']),
     (['t.py', '--resume', 'auto', 'c.py'], ['t.py', 'c.py']), (['t.py', '--resume=a.pth', 'c.py'], ['t.py', 'c.py']),

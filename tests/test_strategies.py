@@ -18,7 +18,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from processes import run
 
-from convnext_mm import strategy_choice
+from convnext_mm import strategies, strategy_choice
 from convnext_mm.backbone import COMPILE_SINCE
 from convnext_mm.checkpoint_reader import CheckpointError, read
 from convnext_mm.errors import RunInterrupted, UserError
@@ -26,7 +26,7 @@ from convnext_mm.resume import set_resume
 
 STRATEGIES = {'ddp': 'MMDistributedDataParallel', 'fsdp': 'MMFullyShardedDataParallel'}
 INTERRUPTED = 'interrupted_iter_3.pth'
-EMA = dict(custom_hooks=[dict(type='EMAHook', momentum=.3)])
+EMA = dict(custom_hooks=[dict(type='EMAHook', momentum=.3, update_buffers=True)])
 #: Settings of a training, for a loss that is the same whether two images are one batch or two.
 MEANS = {
     'plain': {},
@@ -67,6 +67,12 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp('strategies')
 
 
+def other_classes(folder):
+    """A training from a file for other classes, whose rate of 0 leaves everything as it was loaded."""
+    return dict(load_from=str(folder / 'alone/adamw/epoch_1.pth'), model=dict(type='MeanLoss', classes=7),
+                optim_wrapper=dict(optimizer=dict(SGD, lr=0.)))
+
+
 @pytest.fixture(scope='module')
 def alone(folder):
     """What a single process has at the end of each training."""
@@ -74,6 +80,7 @@ def alone(folder):
     trainings |= {name: dict(settings, accumulation=2, in_turn=2) for name, settings in IN_TURN.items()}
     trainings |= {'start': dict(optim_wrapper=dict(optimizer=dict(SGD, lr=0.)))}
     trainings |= {name: dict(settings, batch_size=2) for name, settings in TWICE.items()}
+    trainings |= {'classes': dict(other_classes(folder), batch_size=2)}
     return dict(zip(trainings, run(engines.train_all, [((folder / 'alone' / name,), settings)
                                                        for name, settings in trainings.items()], count=1)[0]))
 
@@ -150,10 +157,12 @@ def test_bfloat16_is_mixed_precision(alone, together):
 @pytest.mark.skipif(tuple(map(int, torch.__version__.split('.')[:2])) < COMPILE_SINCE, reason='compile=True needs torch 2.6')
 def test_compiled_blocks(folder, size):
     """With their graphs taken alone, or with code generated from them (`make check-long`)."""
-    settings = dict(model=dict(type='MeanLoss', compile=True, with_cp=2), backend=size('aot_eager', 'inductor'))
+    # One width, since each is compiled by itself.
+    model = dict(type='MeanLoss', compile=True, with_cp=2, arch=dict(depths=(1, 1, 2, 1), channels=(24,) * 4))
+    settings = dict(model=model, backend=size('aot_eager', 'inductor'))
     run(engines.train_all, [((folder / 'alone/compiled',), dict(settings, batch_size=2))], count=1)
+    run(engines.train_all, [((folder / strategy / 'compiled', strategy), settings) for strategy in STRATEGIES])
     for strategy in STRATEGIES:
-        run(engines.train_all, [((folder / strategy / 'compiled', strategy), settings)])
         ours, theirs = (last(folder / who / 'compiled')['state_dict'] for who in (strategy, 'alone'))
         assert relative(ours, theirs) < 1e-5
 
@@ -193,14 +202,15 @@ def test_a_run_goes_on_under_any_strategy(first, then, case, resumed, folder):
 
 
 @pytest.fixture(scope='module')
-def ended(by_strategy, folder):
-    """What ends runs under FSDP: a signal (and what goes on from there), files that do not fit."""
+def ended(alone, by_strategy, folder):
+    """What ends runs under FSDP: a signal (and what goes on from there), files that do not fit, or not wholly."""
     stop, other, file = dict(type='MeanLoss', stop=2), folder / 'other', str(folder / 'fsdp/adamw/epoch_1.pth')
     trainings = [
         ((folder / 'stopped', 'fsdp'), dict(ADAMW, model=stop)),
         ((folder / 'stopped', 'fsdp'), dict(ADAMW, resume=True, load_from=str(folder / 'stopped' / INTERRUPTED))),
         ((other, 'fsdp'), dict(load_from=file, model=dict(type='MeanLoss', use_grn=True, layer_scale_init_value=0))),
-        ((other, 'fsdp'), dict(load_from=file))]
+        ((other, 'fsdp'), dict(load_from=file)),
+        ((folder / 'fsdp/classes', 'fsdp'), other_classes(folder))]
     return list(zip(*run(engines.train_all, trainings)))
 
 
@@ -218,6 +228,28 @@ def test_files_are_verified(ended):
         assert 'set use_grn=False' in str(result)
     assert all(result['wrapper'] == STRATEGIES['fsdp'] for result in ended[3])
 
+
+def test_heads_for_other_classes_begin_anew(ended, folder):
+    ours, theirs = (last(folder / who / 'classes')['state_dict'] for who in ('fsdp', 'alone'))
+    assert relative(ours, theirs) == 0
+    assert len(theirs['head.cls_score.weight']) == 7
+    # All else is the file's.
+    file = read(str(folder / 'alone/adamw/epoch_1.pth'))['state_dict']
+    kept = [name for name in file if 'head' not in name and name != 'seen']
+    assert relative(*({name: content[name] for name in kept} for content in (ours, file))) == 0
+
+
+@pytest.mark.parametrize(('device', 'count', 'offload'), [('cuda', 2, True), ('cuda', 1, False), ('cpu', 2, False)])
+def test_whole_tensors_leave_the_gpu(device, count, offload, monkeypatch, tmp_path):
+    """Processes are connected after the strategy is built, and before its model is wrapped."""
+    monkeypatch.setattr(strategies.MMEngineFSDPStrategy, '_setup_env', lambda self: setattr(self, '_timestamp', 'now'))
+    strategy = strategies.WholeFSDPStrategy(work_dir=str(tmp_path))
+    monkeypatch.setattr(strategies.MMEngineFSDPStrategy, '_wrap_model', lambda self, model: model)
+    monkeypatch.setattr(strategies, 'get_device', lambda: device)
+    monkeypatch.setattr(strategies, 'get_world_size', lambda: count)
+    strategy._wrap_model(torch.nn.Linear(1, 1))
+    assert strategy.state_dict_config.offload_to_cpu == strategy.optim_state_dict_config.offload_to_cpu == offload
+    assert strategy.state_dict_config.rank0_only and strategy.optim_state_dict_config.rank0_only
 
 
 # The choice.
@@ -262,6 +294,11 @@ def test_fragments_can_be_inherited(name, tmp_path, has_deepspeed):
     assert inherited.to_dict() == chosen.to_dict()
 
 
+def test_mmengines_own_strategy_becomes_this_projects():
+    cfg = choose(None, runner_type='FlexibleRunner', strategy=dict(type='FSDPStrategy', state_dict_cfg='local'))
+    assert (cfg.runner_type, cfg.strategy.type) == ('convnext_mm.StrategyRunner', 'convnext_mm.FSDPStrategy')
+
+
 def test_hooks_of_a_sharded_run():
     cfg = choose('fsdp', custom_hooks=[dict(type='EMAHook', momentum=.3), dict(type='Own')])
     assert cfg.custom_hooks == [dict(type='convnext_mm.ShardedEMAHook', momentum=.3), dict(type='Own'),
@@ -292,12 +329,13 @@ def test_mistakes(call, message, monkeypatch):
         call()
 
 
-@pytest.mark.parametrize(('wrapper', 'gpu', 'message'), [
+@pytest.mark.parametrize(('config', 'gpu', 'message'), [
     ({}, False, 'needs a GPU'),
-    (dict(clip_grad=dict(max_norm=1, norm_type=1)), True, 'clip_grad=dict.max_norm=....*norm_type')])
-def test_mistakes_with_deepspeed(wrapper, gpu, message, has_deepspeed):
+    (dict(optim_wrapper=dict(clip_grad=dict(max_norm=1, norm_type=1))), True, 'clip_grad=dict.max_norm=....*norm_type'),
+    (EMA, True, 'no averages, .* EMAHook: take it out')])
+def test_mistakes_with_deepspeed(config, gpu, message, has_deepspeed):
     with pytest.raises(UserError, match=message):
-        choose('deepspeed', has_accelerator=gpu, optim_wrapper=wrapper)
+        choose('deepspeed', has_accelerator=gpu, **dict(dict(optim_wrapper={}), **config))
 
 
 @pytest.mark.parametrize('resume', ['auto', 'epoch_1.pth'])
@@ -311,6 +349,6 @@ def test_folders_of_deepspeed_are_not_resumed_by_name(resume):
 def test_the_tool_says_so_in_one_line(tmp_path):
     (tmp_path / 'c.py').write_text('model, train_dataloader, train_cfg, optim_wrapper = ({"a": {}} for _ in range(4))')
     result = subprocess.run([sys.executable, ROOT / 'tools/train.py', 'c.py', '--strategy', 'fsdp'], cwd=tmp_path,
-                            capture_output=True, text=True, env={**os.environ, 'PYTHONWARNINGS': 'ignore'})
+                            capture_output=True, text=True, env={**os.environ, 'PYTHONWARNINGS': 'ignore', 'PYTHONPATH': str(ROOT)})
     assert (result.returncode, len(result.stderr.strip().splitlines())) == (2, 1), result.stderr
     assert 'train.py: error: --strategy fsdp' in result.stderr

@@ -5,7 +5,7 @@ The models are the demo's and the configs' own, narrow and shallow (`test_docs.s
 import engines
 import pytest
 from conftest import ROOT
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, init_default_scope
 from processes import run
 from test_strategies import STRATEGIES, last, relative
@@ -55,14 +55,10 @@ def test_weights_are_those_of_one_process_that_averages_gradients(kind, strategy
     assert len(parameters) > 100
     ours, theirs = ({name: content[name] for name in parameters} for content in (ours, theirs))
     assert relative(ours, theirs) < 1e-5
-    model = MODELS.build(small_model_in_scope(kind))
+    init_default_scope('mmdet' if kind == 'cascade' else 'mmseg')
+    model = MODELS.build(ConfigDict(small_model(kind)))
     model.load_state_dict(last(trained / strategy / kind)['state_dict'], strict=True)
     assert set(parameters) == {name for name, _ in model.named_parameters()}
-
-
-def small_model_in_scope(kind):
-    init_default_scope('mmdet' if kind == 'cascade' else 'mmseg')
-    return small_model(kind)
 
 
 @pytest.mark.parametrize('leaf', LEAVES, ids=str)
