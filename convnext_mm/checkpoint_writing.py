@@ -17,6 +17,8 @@ from .registry import HOOKS
 ATOMIC = dict(backend='convnext_mm')
 #: Checkpoints of interrupted runs, by iteration.
 INTERRUPTED = 'interrupted_iter_{}.pth'
+#: Key of mmengine's message hub: iteration of the last validation of whose consequences the state knows.
+VALIDATED = 'validated_iter'
 
 
 class AtomicBackend(LocalBackend):
@@ -94,6 +96,8 @@ class WholeCheckpointHook(CheckpointHook):
         self._clean(runner)
 
     def _save_best_checkpoint(self, runner, metrics):
+        # Last of what a validation does; after a better score, the run's state is written once more.
+        runner.message_hub.update_info(VALIDATED, runner.iter)
         super()._save_best_checkpoint(runner, metrics)
         self._clean(runner)
 

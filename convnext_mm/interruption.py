@@ -8,11 +8,13 @@ import torch
 from mmengine.dist import all_reduce, barrier
 from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import print_log
+from torch.utils.data import DataLoader
 
 from .checkpoint_writing import ATOMIC, INTERRUPTED
 from .errors import RunInterrupted
 from .registry import HOOKS
 from .run_status import update_status
+from .worker_signals import shield_workers
 
 #: What SLURM, other schedulers and people at a keyboard send.
 SIGNALS = signal.SIGTERM, signal.SIGUSR1, signal.SIGINT
@@ -35,6 +37,9 @@ class InterruptionHook(Hook):
     def before_train(self, runner):
         self._process = os.getpid()
         self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        for loop in (runner.train_loop, runner.val_loop):
+            if isinstance(getattr(loop, 'dataloader', None), DataLoader):
+                shield_workers(loop.dataloader, SIGNALS)
 
     def after_train(self, runner):
         for number, handler in self._before.items():

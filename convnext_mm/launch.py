@@ -217,6 +217,7 @@ def build_runner(cfg, trust_checkpoint=False):
 def train(args):
     """Train by a command line (see `tools/train.py`)."""
     cfg = load_config(args, 'train_dataloader', 'train_cfg', 'optim_wrapper')
+    trust_pickles(args.trust_checkpoint)
     set_resume(cfg, args.resume)
     if args.deterministic:
         set_deterministic(cfg)

@@ -1,10 +1,12 @@
 """What is known of a run from outside: a file in its work dir that says how far it is and how it ended."""
 import json
+import logging
 import os
 import time
 from pathlib import Path
 
 from mmengine.dist import is_main_process
+from mmengine.logging import print_log
 
 from .files import write_whole
 
@@ -39,4 +41,9 @@ def _write(work_dir, content):
     # One file for all processes: the first one's.
     if is_main_process():
         content['time'] = time.strftime('%Y-%m-%dT%H:%M:%S%z')
-        write_whole(Path(work_dir) / NAME, (json.dumps(content, indent=2) + '\n').encode())
+        try:
+            write_whole(Path(work_dir) / NAME, (json.dumps(content, indent=2) + '\n').encode())
+        except OSError as error:
+            # No reason to end a run, and often told while another one ends it.
+            print_log(f'{Path(work_dir) / NAME} cannot be written: {error.strerror}', logger='current',
+                      level=logging.WARNING)

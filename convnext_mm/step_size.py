@@ -19,7 +19,7 @@ def set_step_size(cfg, effective, scale_rate):
         scale_rate (bool): Scale the rate from ``auto_scale_lr.base_batch_size`` to the images in a step.
     """
     batch, processes = cfg.train_dataloader.get('batch_size', 1), int(os.environ.get(_PROCESSES[cfg.launcher], 1))
-    parallel, accumulation = batch * processes, 1
+    parallel, accumulation = batch * processes, cfg.train_cfg.get('accumulation', 1)
     if effective is not None:
         accumulation, rest = divmod(effective, parallel)
         if rest or accumulation < 1:

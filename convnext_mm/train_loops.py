@@ -13,6 +13,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from torch.utils.data import DataLoader
 
+from .checkpoint_writing import VALIDATED
 from .draws import seed_generators, step_loader
 from .registry import LOOPS
 from .run_status import read_status, update_status
@@ -54,7 +55,9 @@ class _StepLoop:
 
     def _start(self):
         self._guard = StepGuard(self.runner, self._max_nonfinite)
-        self._validated = read_status(self.runner.work_dir).get('validated')
+        # A checkpoint is written before the validation that is due, so of a run that is over only this file knows.
+        validated = read_status(self.runner.work_dir).get('validated')
+        self._validated = validated if validated == self._iter else None
         self.runner.call_hook('before_train')
 
     def _run_step(self, batches, place, done):
@@ -80,11 +83,17 @@ class _StepLoop:
         self._iter += 1
 
     def _validate_if_due(self, count, total):
-        """Validate after ``count`` of ``total`` epochs or iterations, where it is due and has not been done."""
+        """Validate after ``count`` of ``total`` epochs or iterations, where it is due and has not been done.
+
+        A validation may change the schedule and the best score: it is done again where the state that was resumed is
+        from before it, unless nothing follows.
+        """
         self._decide_current_val_interval()
         due = count >= self.val_begin and (count % self.val_interval == 0 or count == total)
-        if self.runner.val_loop is not None and due and self._validated != self._iter:
+        done = self._iter in (self.runner.message_hub.runtime_info.get(VALIDATED), count == total and self._validated)
+        if self.runner.val_loop is not None and due and not done:
             self.runner.val_loop.run()
+            self.runner.message_hub.update_info(VALIDATED, self._iter)
             update_status(self.runner.work_dir, validated=self._iter)
 
 

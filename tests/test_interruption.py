@@ -1,15 +1,20 @@
 """A run that is asked to stop does so at the next iteration, with a checkpoint that goes on exactly."""
+import multiprocessing
 import os
 import signal
+import subprocess
 import sys
+import time
 
 import pytest
+import torch
 from toy import ToyData, ToyModel, build_runner
 
 from convnext_mm import interruption
 from convnext_mm.errors import RunInterrupted
 from convnext_mm.resume import find_checkpoint
 from convnext_mm.run_status import begin_status, read_status
+from convnext_mm.worker_signals import shield_workers
 
 HOOK = [dict(type='convnext_mm.InterruptionHook')]
 
@@ -107,6 +112,35 @@ def test_a_folder_of_deepspeeds_goes_too(tmp_path):
     (folder / 'part').mkdir(parents=True)
     run(tmp_path)
     assert not folder.exists()
+
+
+@pytest.mark.parametrize('number', interruption.SIGNALS)
+def test_a_signal_to_all_processes_of_a_job_is_left_to_the_main_one(tmp_path, number):
+    """As SLURM sends it; workers of data loaders that end by it would end the run without a checkpoint."""
+    class Cancelled(ToyModel):
+        def forward(self, *args, **kwargs):
+            if self.calls == 3:
+                workers = multiprocessing.active_children()
+                # By a process that is not the workers' parent.
+                subprocess.run(['kill', '-s', str(int(number)), *(str(w.pid) for w in workers), str(os.getpid())])
+                time.sleep(.2)
+                assert len(workers) == 2 and all(w.is_alive() for w in workers)
+            return super().forward(*args, **kwargs)
+
+    with pytest.raises(RunInterrupted, match='after iteration 4'):
+        run(tmp_path, Cancelled, by_epoch=False, workers=2)
+    assert find_checkpoint(tmp_path)[1]['meta']['iter'] == 4
+
+
+def test_workers_obey_the_process_that_started_them():
+    loader = torch.utils.data.DataLoader(range(100), num_workers=1)
+    shield_workers(loader, interruption.SIGNALS)
+    batches = iter(loader)
+    next(batches)
+    worker, = multiprocessing.active_children()
+    worker.terminate()
+    worker.join()
+    assert worker.exitcode == 0
 
 
 @pytest.mark.parametrize(('arguments', 'kept'), [

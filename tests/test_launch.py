@@ -1,4 +1,5 @@
 """Command lines become configs: every argument does what it says, every mistake is one line and exit code 2."""
+import datetime
 import os
 import re
 import subprocess
@@ -10,7 +11,7 @@ import torch
 from conftest import ROOT
 from mmengine.config import Config
 
-from convnext_mm import evaluation, launch
+from convnext_mm import checkpoint_reader, evaluation, launch
 from convnext_mm.errors import UserError
 
 pytest.importorskip('mmdet', reason='mmdet is not installed')
@@ -177,6 +178,18 @@ def test_train_passes_its_arguments_on(start):
     assert (cfg.optim_wrapper.type, cfg.optim_wrapper.accumulative_counts, trust) == ('AmpOptimWrapper', 16, True)
     assert cfg.optim_wrapper.optimizer.lr == pytest.approx(2 * rate)
     assert cfg.randomness.deterministic
+
+
+@pytest.mark.parametrize('resume', ['auto', 'runs/iter_3.pth'])
+def test_a_checkpoint_that_is_trusted_is_resumed(start, monkeypatch, tmp_path, resume):
+    monkeypatch.setattr(checkpoint_reader, '_trust_pickles', False)
+    os.mkdir('runs')
+    torch.save(dict(state_dict={}, optimizer={}, meta=dict(iter=3, made=datetime.date(2026, 1, 1))), 'runs/iter_3.pth')
+    arguments = dict(work_dir='runs', resume=resume)
+    cfg, _ = start(launch.train, LARGE, trust_checkpoint=True, **arguments)
+    assert cfg.resume and cfg.load_from == 'runs/iter_3.pth'
+    with pytest.raises(UserError, match='trust-checkpoint|damaged'):
+        start(launch.train, LARGE, **arguments)
 
 
 def test_test_passes_its_arguments_on(start, tmp_path):

@@ -60,3 +60,12 @@ def test_own_accumulation_counts():
     set_step_size(cfg, None, True)
     assert cfg.optim_wrapper.optimizer.lr == pytest.approx(1e-4)
     assert cfg.train_cfg.accumulation == 1 and cfg.optim_wrapper.accumulative_counts == 8
+
+
+@pytest.mark.parametrize(('effective', 'accumulation'), [(None, 8), (16, 8), (4, 2), (2, 1)])
+def test_the_config_that_a_run_leaves_takes_the_same_steps(effective, accumulation):
+    """With it, a step that was not finite is repeated; what the command line says goes before."""
+    cfg = config()
+    set_step_size(cfg, 16, False)
+    set_step_size(cfg, effective, False)
+    assert cfg.train_cfg.accumulation == cfg.optim_wrapper.accumulative_counts == accumulation

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.evaluator import BaseMetric, Evaluator
 from toy import ToyData, ToyModel, build_runner
 
 from convnext_mm.draws import StepSampler
 from convnext_mm.resume import find_checkpoint
+from convnext_mm.run_status import begin_status
 
 EPOCHS = dict(by_epoch=True, train_cfg=dict(max_epochs=3))
 ITERATIONS = dict(by_epoch=False, train_cfg=dict(max_iters=15))
@@ -25,10 +27,10 @@ class Dying(ToyModel):
         super().__init__()
         self.at = at
 
-    def forward(self, *args, **kwargs):
-        if self.calls == self.at:
+    def forward(self, *args, mode='tensor', **kwargs):
+        if self.calls == self.at and mode == 'loss':
             raise Killed
-        return super().forward(*args, **kwargs)
+        return super().forward(*args, mode=mode, **kwargs)
 
 
 def losses(work_dir):
@@ -129,3 +131,66 @@ def test_a_validation_that_was_cut_off_is_done_on_resume(tmp_path):
     assert len(done) == 2 + 2 + 2
     run(resume=True, load_from=str(tmp_path / 'iter_6.pth'))
     assert len(done) == 6
+
+
+class Score(BaseMetric):
+    """Rises with the iteration, or falls; notes when it was asked for."""
+
+    def __init__(self, done, sign):
+        super().__init__()
+        self.done, self.sign, self.runner = done, sign, None
+
+    def process(self, data_batch, data_samples):
+        self.results.append(0)
+
+    def compute_metrics(self, results):
+        self.done.append(self.runner.iter)
+        return dict(score=float(self.sign * self.runner.iter))
+
+
+def validated_run(folder, done, sign=1, model=ToyModel, by_epoch=False, checkpoints=3, **settings):
+    """Twelve iterations with validations after 4, 8 and 12, whose scores steer the rate."""
+    score, length = Score(done, sign), dict(max_epochs=3, val_interval=1) if by_epoch else dict(max_iters=12, val_interval=4)
+    runner = build_runner(
+        folder, length, model=model, by_epoch=by_epoch, batch_size=3, val_cfg=dict(type='ValLoop'),
+        val_dataloader=dict(dataset=ToyData(), batch_size=10, sampler=dict(type='DefaultSampler', shuffle=False)),
+        val_evaluator=Evaluator(score), param_scheduler=[dict(
+            type='ReduceOnPlateauLR', monitor='score', rule='greater', patience=0, factor=.5)],
+        checkpoint=dict(interval=checkpoints, save_best='score', rule='greater'), **settings)
+    score.runner = runner
+    begin_status(folder)
+    runner.train()
+    return runner
+
+
+def test_a_second_run_in_the_same_folder_validates_all(tmp_path):
+    done = []
+    for _ in range(2):
+        validated_run(tmp_path, done)
+    assert done == [4, 8, 12] * 2
+
+
+@pytest.mark.parametrize('by_epoch', [True, False])
+@pytest.mark.parametrize(('checkpoints', 'sign', 'resumed_from', 'again'), [
+    # The newest checkpoint is older than the last validation.
+    (3, -1, 6, [8, 12]),
+    # It was written just before that validation, which found no better score.
+    (4, -1, 8, [8, 12]),
+    # With a better one, the state is written after it.
+    (3, 1, 8, [12]), (4, 1, 8, [12])])
+def test_what_a_validation_changed_is_there_on_resume(tmp_path, by_epoch, checkpoints, sign, resumed_from, again):
+    settings, done = dict(sign=sign, by_epoch=by_epoch, checkpoints=checkpoints), []
+    whole = validated_run(tmp_path / 'whole', [], **settings)
+    with pytest.raises(Killed):
+        validated_run(tmp_path / 'killed', done, model=lambda: Dying(8), **settings)
+    assert done == [4, 8]
+    del done[:]
+    path, content = find_checkpoint(tmp_path / 'killed')
+    assert content['meta']['iter'] == resumed_from
+    resumed = validated_run(tmp_path / 'killed', done, resume=True, load_from=path, **settings)
+    assert done == again
+    assert losses(tmp_path / 'killed') == losses(tmp_path / 'whole')
+    assert all(a.equal(b) for a, b in zip(whole.model.state_dict().values(), resumed.model.state_dict().values()))
+    for run in (whole, resumed):
+        assert run.message_hub.get_info('best_score') == (12 if sign > 0 else -4)
+    assert len(list((tmp_path / 'killed').glob('best_*.pth'))) == 1

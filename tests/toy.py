@@ -61,9 +61,11 @@ def build_runner(work_dir, train_cfg, hooks=(), model=ToyModel, workers=0, batch
             type='DefaultSampler' if by_epoch else 'InfiniteSampler', shuffle=True)),
         train_cfg=dict(type=f'convnext_mm.{"Epoch" if by_epoch else "Iter"}BasedTrainLoop', **train_cfg),
         optim_wrapper=settings.pop('optim_wrapper', dict(optimizer=dict(type='AdamW', lr=.1))),
-        param_scheduler=[dict(type='LinearLR', start_factor=.1, by_epoch=False, begin=0, end=9)],
+        param_scheduler=settings.pop('param_scheduler', [
+            dict(type='LinearLR', start_factor=.1, by_epoch=False, begin=0, end=9)]),
         default_hooks=dict(
             logger=dict(type='LoggerHook', interval=1),
-            checkpoint=dict(type='convnext_mm.CheckpointHook', interval=3, by_epoch=False, max_keep_ckpts=1)),
+            checkpoint={**dict(type='convnext_mm.CheckpointHook', interval=3, by_epoch=False, max_keep_ckpts=1),
+                        **settings.pop('checkpoint', {})}),
         custom_hooks=[dict(type='convnext_mm.SafeCheckpointHook'), *hooks], randomness=dict(seed=3),
         experiment_name=f'toy{next(_COUNT)}', default_scope='mmengine', **settings)
