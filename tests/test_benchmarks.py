@@ -23,6 +23,7 @@ import measure
 import peers
 import show
 import startup
+import throughput
 
 IMAGES = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
 
@@ -355,7 +356,7 @@ def test_backbone(tmp_path, monkeypatch, capsys):
     assert 'bytes kept for backward' in out
 
 
-@pytest.mark.parametrize('name', ['backbone', 'detector'])
+@pytest.mark.parametrize('name', ['backbone', 'detector', 'throughput'])
 def test_a_place_that_cannot_be_written(name, tmp_path):
     (tmp_path / 'file').touch()
     pytest.importorskip('mmdet' if name == 'detector' else 'torch')
@@ -380,3 +381,38 @@ def test_tables_and_chart_of_whole_models(tmp_path, capsys):
     assert capsys.readouterr().out.split() == [f'{tmp_path}/new/fine-gpu{suffix}' for suffix in ('.json', '.png')]
     assert json.loads((tmp_path / 'new' / 'fine-gpu.json').read_text()) == results
     assert (tmp_path / 'new' / 'fine-gpu.png').read_bytes().startswith(b'\x89PNG')
+
+
+# Classifiers beside Swin.
+
+def test_classifiers_are_the_papers():
+    pytest.importorskip('timm')
+    models = throughput.build('tiny', throughput.QUICK.arch)
+    shapes = {name: sorted(tuple(p.squeeze().shape) for p in model.parameters()) for name, model in models.items()}
+    assert shapes[throughput.OURS] == shapes[throughput.TIMM] != shapes[throughput.SWIN]
+    images = torch.randn(2, 3, throughput.SIDE, throughput.SIDE)
+    for model in models.values():
+        assert throughput.forward_of(model.eval(), images)().shape == (2, throughput.CLASSES)
+
+
+@pytest.mark.parametrize('size', throughput.PAPER)
+def test_the_paper_measured_the_sizes_that_are_measured(size):
+    convnext, swin = throughput.PAPER[size]
+    assert size in throughput.FULL.batches
+    # Of the paper's text: up to 49 % more.
+    assert 1.39 < convnext / swin < 1.495
+
+
+def test_throughput(tmp_path, monkeypatch, capsys):
+    pytest.importorskip('timm')
+    samples = {throughput.OURS: [.5, .5], throughput.TIMM: [1., 1.], throughput.SWIN: [2., 2.]}
+    monkeypatch.setattr(throughput, 'measure_size', lambda *args: samples)
+    assert not throughput.main(['--quick', '--out', str(tmp_path / 'new')])
+    out = capsys.readouterr().out
+    line = next(line for line in out.splitlines() if line.startswith('tiny'))
+    assert line.split() == ['tiny', '2', '4.0', '2.0', '1.0', '4.00', '2.00', '1.47']
+    assert 'not to be compared' in out
+    name = environment.file_name(environment.describe())
+    results = json.loads((tmp_path / 'new' / f'{name}-throughput.json').read_text())
+    assert [row['name'] for row in results['rows']] == list(samples)
+    assert (tmp_path / 'new' / f'{name}-throughput.png').read_bytes().startswith(b'\x89PNG')
