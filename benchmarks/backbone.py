@@ -1,10 +1,10 @@
 """Time the ConvNeXt backbone beside its peers, on equal weights: python benchmarks/backbone.py [--quick]
 
 Inference, training step (forward and backward, no drop path) and the bytes that autograd keeps, in float32 and under
-bfloat16 autocast. Prints tables and writes JSON and a PNG chart. Ten to fifteen minutes on two cores.
+bfloat16 autocast; float32 is not TF32. Prints tables and writes JSON, as it stands after every size and task, and a PNG
+chart. Ten to fifteen minutes on two cores, under three on a GPU.
 """
 import argparse
-import itertools
 import sys
 import warnings
 from typing import NamedTuple
@@ -49,8 +49,19 @@ class Plan(NamedTuple):
     seconds: dict
     rounds: tuple
     quick: bool = False
-    #: Task, size and precision of where compiled models are measured: a compilation takes up to a minute.
-    compiled: tuple = ()
+    #: Name -> tasks, sizes and precisions that a compiled model is measured in: a compilation takes up to a minute.
+    compiled: dict = {}
+    #: Names of those measured in float32 too; all if empty.
+    float32: tuple = ()
+    #: Whether importing and loading are measured.
+    startup: bool = True
+
+    def includes(self, contestant, task, size, precision):
+        """Whether a contestant is measured in a precision, in one task at one size."""
+        if contestant.compiled:
+            places = self.compiled.get(contestant.name, ((), (), ()))
+            return all(value in some for value, some in zip((task, str(size), precision), places))
+        return precision != 'float32' or not self.float32 or contestant.name in self.float32
 
 
 def full_plan(device):
@@ -58,10 +69,13 @@ def full_plan(device):
     factor = 8 if device == 'cuda' else 1
     sizes = tuple(Size(batch * factor, *shape) for batch, *shape in ((16, 224, 224), (2, 512, 512), (1, 800, 1280)))
     if device == 'cuda':
-        return Plan('tiny', sizes, dict(inference=4, training=6), (3, 15),
-                    compiled=tuple(itertools.product(('inference', 'training'), map(str, sizes), ('bfloat16',))))
+        # What the bars ask for, in bfloat16 the other peers too. Ours is compiled once for all sizes, timm's for each.
+        compiled = {peers.OURS_COMPILED: (('inference', 'training'), tuple(map(str, sizes)), ('bfloat16',)),
+                    peers.TIMM_COMPILED: (('inference',), ('224x224', '800x1280'), ('bfloat16',))}
+        return Plan('tiny', sizes, dict(inference=2, training=3), (3, 15), compiled=compiled,
+                    float32=(peers.OURS, peers.MMPRETRAIN), startup=False)
     return Plan('tiny', sizes, dict(inference=45, training=75), (3, 15),
-                compiled=tuple(itertools.product(('inference',), ('512x512',), PRECISIONS)))
+                compiled={peers.OURS_COMPILED: (('inference',), ('512x512',), PRECISIONS)})
 
 
 QUICK = Plan('atto', (Size(4, 64, 64), Size(1, 128, 160)), dict(inference=2, training=3), (2, 5),
@@ -152,8 +166,27 @@ def beaten(rows, warm):
     return {key for keys in peers_of.values() for key in keys if warm[key] > SLOW * min(warm[k] for k in keys)}
 
 
+def prepare(trial, row, reference):
+    """Run a trial for the first time, compare its results with the reference and note what is not timed in ``row``.
+
+    Returns:
+        tuple: Outputs and gradients to compare with: these if there were none.
+    """
+    outputs, row['kept'], grads = trial.first()
+    name, precision = row['name'], row['precision']
+    if row['equal']:
+        reference = reference or ([output.detach() for output in outputs], grads)
+        row['outputs_differ'] = peers.check_equal(name, 'outputs', outputs, reference[0], precision)
+        if grads is not None and precision == 'float32':
+            row['gradients_differ'] = peers.check_equal(
+                name, 'gradients', [grads[name] for name in reference[1]], reference[1].values(), precision)
+    del outputs, grads
+    row['peak_memory'] = trial.peak_bytes()
+    return reference
+
+
 def measure_cell(contestants, task, size, plan, peaks, missing, progress):
-    """All contestants at one size in one task; compiled ones that fail are noted in ``missing``.
+    """All contestants at one size in one task; others' and compiled ones that fail are noted in ``missing``.
 
     Returns:
         list[dict]: A row for each contestant and precision, see ``show.py``; the differences of what was checked among
@@ -167,37 +200,29 @@ def measure_cell(contestants, task, size, plan, peaks, missing, progress):
     rows, calls, warm, reference, works = [], {}, {}, None, {}
     for contestant in entrants:
         for precision in PRECISIONS:
-            if contestant.compiled and (task, str(size), precision) not in plan.compiled:
+            if not plan.includes(contestant, task, size, precision):
                 continue
             progress(f'{task} {size}: {contestant.name}, {precision}')
             trial = Trial(contestant, precision, task, images, gradients)
-            try:
-                outputs, kept, grads = trial.first()
-            except Exception as error:
-                if not contestant.compiled:
-                    raise
-                # Compilers ask for what a machine need not have, and have bugs of their own.
-                missing[contestant.name] = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                continue
             row = dict(task=task, size=str(size), batch=size.batch, name=contestant.name, precision=precision,
-                       equal=contestant.equal, kept=kept)
-            if contestant.equal:
-                work = limits.convnext_work(stages)
-                reference = reference or ([output.detach() for output in outputs], grads)
-                row['outputs_differ'] = peers.check_equal(contestant.name, 'outputs', outputs, reference[0], precision)
-                if grads is not None and precision == 'float32':
-                    row['gradients_differ'] = peers.check_equal(
-                        contestant.name, 'gradients', [grads[name] for name in reference[1]], reference[1].values(),
-                        precision)
-            else:
-                work = works.get(contestant.name) or limits.counted_work(trial.forward)
-                works[contestant.name] = work
-            del outputs, grads
+                       equal=contestant.equal)
+            try:
+                reference = prepare(trial, row, reference)
+                seconds = measure.warm_up(trial)
+            except Exception as error:
+                if contestant.name == peers.OURS:
+                    raise
+                # Compilers have bugs of their own, and memory ends.
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                missing[f'{contestant.name}, {task} {size}, {precision}'] = reason
+                continue
+            finally:
+                trial.clear()
+            if not contestant.equal and contestant.name not in works:
+                works[contestant.name] = limits.counted_work(trial.forward)
+            work = works.get(contestant.name) or limits.convnext_work(stages)
             row['limit_seconds'] = peaks.seconds(work, precision, task)
-            row['peak_memory'] = trial.peak_bytes()
-            key = contestant.name, precision
-            calls[key], warm[key] = trial, measure.warm_up(trial)
-            trial.clear()
+            calls[contestant.name, precision], warm[contestant.name, precision] = trial, seconds
             rows.append(row)
     if task == 'inference':
         for precision in PRECISIONS:
@@ -219,24 +244,25 @@ def measure_cell(contestants, task, size, plan, peaks, missing, progress):
     return rows
 
 
-def measure_all(plan):
-    """Everything that a plan has: the results, ready for JSON."""
+def measure_all(plan, save=lambda results: None):
+    """Everything that a plan has: the results, ready for JSON; ``save`` gets them as they grow."""
+    environment.set_tf32(False)
     line, described = Progress(sys.stderr), environment.describe()
     device = described['device']
     line.show('what the machine reaches')
     peaks = limits.measure_peaks(device, PRECISIONS, plan.quick)
-    started = startup.measure(plan.quick, line.show)
-    contestants, missing = peers.build(plan.arch, device, bool(plan.compiled))
+    started = startup.measure(plan.quick, line.show) if plan.startup else None
+    contestants, missing = peers.build(plan.arch, device, plan.compiled)
     for package, why in missing.items():
         line.end(f'without {package}: {why}')
-    rows = []
-    for size in plan.sizes:
-        for task in ('inference', 'training'):
-            rows += measure_cell(contestants, task, size, plan, peaks, missing, line.show)
     results = dict(environment=described, arch=plan.arch, depths=ARCHS[plan.arch].depths,
                    channels=ARCHS[plan.arch].channels, quick=plan.quick, drop_path_rate=0., missing=missing,
-                   peaks=dict(flops=peaks.flops, copy=peaks.copy), startup=started, rows=rows)
-    results['bars'] = bars.judge(results)
+                   peaks=dict(flops=peaks.flops, copy=peaks.copy), startup=started, rows=[])
+    for size in plan.sizes:
+        for task in ('inference', 'training'):
+            results['rows'] += measure_cell(contestants, task, size, plan, peaks, missing, line.show)
+            results['bars'] = bars.judge(results)
+            save(results)
     return results
 
 
@@ -248,13 +274,13 @@ def main(argv=None, quick=QUICK):
     args = parser.parse_args(argv)
     place = show.place(args.out, args.quick)
     warnings.filterwarnings('ignore', module='torch')
-    # Else some peers' 1x1 convolutions would be products of fewer bits than the others'.
-    torch.backends.cudnn.allow_tf32 = False
     # Every load would say so.
     MMLogger.get_instance('benchmark', log_level='ERROR')
-    results = measure_all(quick if args.quick else full_plan(environment.device()))
+    path = place / f'{environment.file_name(environment.describe())}-backbone'
+    results = measure_all(quick if args.quick else full_plan(environment.device()),
+                          lambda results: show.write_json(results, path))
     print(show.backbone_tables(results))
-    show.write(results, show.backbone_chart, place / f'{environment.file_name(results["environment"])}-backbone')
+    show.write(results, show.backbone_chart, path)
 
 
 if __name__ == '__main__':

@@ -13,8 +13,9 @@ import convnext_mm
 #: What matrix products and half precision run on.
 FLAGS = ('avx2', 'fma', 'avx512f', 'avx512_vnni', 'avx512_bf16', 'avx512_fp16', 'amx_tile', 'amx_bf16', 'asimd', 'bf16',
          'sve')
-DISTRIBUTIONS = ('torch', 'torchvision', 'timm', 'mmengine', 'onedl-mmengine', 'mmcv', 'onedl-mmcv', 'mmdet',
-                 'onedl-mmdetection', 'mmsegmentation', 'onedl-mmsegmentation', 'mmpretrain', 'onedl-mmpretrain')
+DISTRIBUTIONS = ('torch', 'torchvision', 'timm', 'mmengine', 'onedl-mmengine', 'mmcv', 'mmcv-lite', 'onedl-mmcv',
+                 'mmdet', 'onedl-mmdetection', 'mmsegmentation', 'onedl-mmsegmentation', 'mmpretrain',
+                 'onedl-mmpretrain')
 
 
 def _cpu():
@@ -41,6 +42,11 @@ def device():
     return 'cuda' if torch.cuda.is_available() else 'cpu'
 
 
+def set_tf32(on):
+    """Whether a GPU rounds float32 to TF32; torch's own choice differs between products and convolutions."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = on
+
+
 def describe():
     """The environment of a measurement, ready for JSON."""
     name, flags = _cpu()
@@ -54,7 +60,8 @@ def describe():
     if found['device'] == 'cuda':
         found.update(gpu=torch.cuda.get_device_name(), cuda=torch.version.cuda, cudnn=torch.backends.cudnn.version(),
                      tf32_products=torch.backends.cuda.matmul.allow_tf32,
-                     tf32_convolutions=torch.backends.cudnn.allow_tf32)
+                     tf32_convolutions=torch.backends.cudnn.allow_tf32,
+                     cudnn_benchmark=torch.backends.cudnn.benchmark)
     return found
 
 

@@ -5,12 +5,13 @@ one and moves its depthwise convolutions' maps at the other takes `Peaks.seconds
 matrix products each at its own shape, and a copy of the map of each depthwise convolution, timed as `OwnShapes`
 among the networks themselves. Everything between (norms, activations, sums) is free in both.
 """
+import functools
 import math
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from measure import time_call
+from measure import time_call, warm_up
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 #: Name of `OwnShapes` among the contestants.
@@ -51,13 +52,15 @@ def measure_peaks(device, precisions, quick=False):
     flops = {}
     for precision in precisions:
         for side in (256,) if quick else PEAK_SIDES[device]:
-            a, b, out = (torch.ones(side, side, dtype=getattr(torch, precision), device=device) for _ in range(3))
-            torch.mm(a, b, out=out)
-            seconds = min(time_call(lambda a=a, b=b, out=out: torch.mm(a, b, out=out)) for _ in range(times))
-            flops[precision] = max(flops.get(precision, 0), 2 * side ** 3 / seconds)
+            # Random as a network's: a GPU multiplies ones with less power, and so faster.
+            a, b, out = (torch.randn(side, side, device=device).to(getattr(torch, precision)) for _ in range(3))
+            multiply = functools.partial(torch.mm, a, b, out=out)
+            warm_up(multiply)
+            flops[precision] = max(flops.get(precision, 0), 2 * side ** 3 / min(time_call(multiply)
+                                                                                for _ in range(times)))
     size = COPY_BYTES[device] // (16 if quick else 1)
     source, target = (torch.ones(size, dtype=torch.uint8, device=device) for _ in range(2))
-    target.copy_(source)
+    warm_up(lambda: target.copy_(source))
     return Peaks(flops, 2 * size / min(time_call(lambda: target.copy_(source)) for _ in range(times)))
 
 

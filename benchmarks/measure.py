@@ -94,8 +94,9 @@ def plan_rounds(seconds, warm, slow, least, most):
         slow (Container[str]): Names of calls that get one round less than the least: nothing is judged by them.
         least, most (int): Rounds of the others.
     """
-    of_slow = (least - 1) * sum(warm[name] for name in warm if name in slow)
-    of_others = sum(warm[name] for name in warm if name not in slow)
+    lasts = {name: max(seconds_of_call, LEAST_SAMPLE) for name, seconds_of_call in warm.items()}
+    of_slow = (least - 1) * sum(lasts[name] for name in warm if name in slow)
+    of_others = sum(lasts[name] for name in warm if name not in slow)
     rounds = min(max(int((seconds - of_slow) / max(of_others, 1e-9)), least), most)
     return {name: max(least - 1, 1) if name in slow else rounds for name in warm}
 

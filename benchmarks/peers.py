@@ -13,7 +13,7 @@ from convnext_mm.errors import ArgumentValueError, UserError
 
 #: Names that bars speak of.
 OURS, OURS_CP, OURS_COMPILED = 'convnext_mm', 'convnext_mm with_cp', 'convnext_mm compile'
-MMPRETRAIN, TIMM_COMPILED, SWIN = 'mmpretrain', 'timm compiled', 'Swin (mmdet)'
+MMPRETRAIN, TIMM_COMPILED, SWIN = 'mmpretrain', 'timm linear channels-last compile', 'Swin (mmdet)'
 #: Largest difference of a feature or a gradient, as a share of the largest value. What sums in another order costs
 #: float32 some 1e-6 a layer; bfloat16 keeps 8 bits.
 TOLERANCES = {'float32': 1e-3, 'bfloat16': 1e-1}
@@ -107,11 +107,7 @@ def _timm(arch, weights):
     for conv_mlp, form in ((False, 'linear'), (True, 'conv')):
         yield Contestant(f'timm {form}', build(conv_mlp))
         yield Contestant(f'timm {form} channels-last', build(conv_mlp), channels_last=True)
-    if torch.cuda.is_available():
-        for conv_mlp, form in ((False, 'linear'), (True, 'conv')):
-            # For each size by itself, as is fastest.
-            yield Contestant(f'{TIMM_COMPILED} {form} channels-last', torch.compile(build(conv_mlp), dynamic=False),
-                             channels_last=True, tasks=('inference',), compiled=True)
+    yield Contestant(TIMM_COMPILED, build(False), channels_last=True, tasks=('inference',), compiled=True)
 
 
 def _torchvision(arch, weights):
@@ -143,13 +139,13 @@ def _swin(arch, weights):
 PEERS = {'mmpretrain': _mmpretrain, 'timm': _timm, 'torchvision': _torchvision, 'mmdet': _swin}
 
 
-def build(name, device, compiled=True):
+def build(name, device, compiled=()):
     """All contestants that the installed packages bring, on equal weights without drop path, ours first.
 
     Args:
         name (str): A key of ``convnext_mm.ARCHS``.
         device (str): ``cpu`` or ``cuda``.
-        compiled (bool): Whether ours under ``compile=True`` is among them. Defaults to True.
+        compiled (Container[str]): Names of the compiled ones that are among them. Defaults to none.
 
     Returns:
         tuple: A list of ``Contestant``, and ``{package or contestant: why it is missing}``.
@@ -163,7 +159,7 @@ def build(name, device, compiled=True):
         model.load_state_dict(weights)
         return model
     contestants = [Contestant(OURS, first), Contestant(OURS_CP, variant(with_cp=True), tasks=('training',))]
-    if compiled:
+    if OURS_COMPILED in compiled:
         try:
             contestants.append(Contestant(OURS_COMPILED, variant(compile=True), compiled=True))
         # An old torch cannot.
@@ -174,12 +170,16 @@ def build(name, device, compiled=True):
             # Some packages greet on stdout when they are imported.
             with contextlib.redirect_stdout(sys.stderr):
                 contestants += peers(arch, weights)
-        # A toolbox asserts the version of mmcv.
-        except (ImportError, AssertionError) as error:
+        # Toolboxes assert each other's versions, and fail under others in ways of their own.
+        except Exception as error:
             missing[package] = ' '.join(str(error).split()) or type(error).__name__
+    contestants = [contestant for contestant in contestants if not contestant.compiled or contestant.name in compiled]
     for contestant in contestants:
         layout = torch.channels_last if contestant.channels_last else torch.preserve_format
         contestant.model.to(device, memory_format=layout)
+        if contestant.name == TIMM_COMPILED:
+            # For each size by itself, as is fastest.
+            contestant.model.compile(dynamic=False)
     return contestants, missing
 
 

@@ -25,6 +25,14 @@ def place(out, quick):
     return folder
 
 
+def write_json(results, path):
+    """Write ``path``.json complete or not at all; returns its path."""
+    target = path.with_name(f'{path.name}.json')
+    with replacing(target) as temporary:
+        temporary.write_text(json.dumps(results, indent=1) + '\n')
+    return target
+
+
 def write(results, draw, path):
     """Write ``path``.json and ``path``.png, each complete or not at all, and say so.
 
@@ -33,12 +41,11 @@ def write(results, draw, path):
         draw (Callable): Takes the results; returns a matplotlib figure.
         path (Path): Without a suffix.
     """
-    for suffix, save in (('.json', lambda file: file.write_text(json.dumps(results, indent=1) + '\n')),
-                         ('.png', lambda file: draw(results).savefig(file, format='png', dpi=110))):
-        target = path.with_name(path.name + suffix)
-        with replacing(target) as temporary:
-            save(temporary)
-        print(target)
+    print(write_json(results, path))
+    target = path.with_name(f'{path.name}.png')
+    with replacing(target) as temporary:
+        draw(results).savefig(temporary, format='png', dpi=110)
+    print(target)
 
 
 def _milliseconds(seconds):
@@ -97,17 +104,21 @@ def _peaks_in_words(peaks):
     return f'peaks of this run: matrix product {products}; copy {peaks["copy"] / 1e9:.1f} GB/s read and written'
 
 
+def _startup_in_words(start):
+    load = start['load']
+    return (f'import {start["import_seconds"]:.3f} s, ConvNeXt itself {start["class_seconds"]:.3f} s; '
+            f"ConvNeXt('tiny') {start['build_seconds']:.3f} s; loading {load['arch']}, "
+            f'{load["model"] / 1e6:.0f} MB, in {load["seconds"]:.2f} s: {load["growth"] / 1e6:.0f} MB of its own, '
+            f'{load["growth_with_file"] / 1e6:.0f} MB with pages of the file')
+
+
 def backbone_tables(results):
     """All that ``backbone.py`` prints in the end."""
-    start = results['startup']
-    load = start['load']
     parts = [describe_in_words(results['environment']), _peaks_in_words(results['peaks'])]
     parts += [f'without {package}: {why}' for package, why in results['missing'].items()]
     parts += [_cell_table(*key, rows) for key, rows in grouped(results['rows'], 'task', 'size').items()]
-    parts.append(f'import {start["import_seconds"]:.3f} s, ConvNeXt itself {start["class_seconds"]:.3f} s; '
-                 f"ConvNeXt('tiny') {start['build_seconds']:.3f} s; loading {load['arch']}, "
-                 f'{load["model"] / 1e6:.0f} MB, in {load["seconds"]:.2f} s: {load["growth"] / 1e6:.0f} MB of its own, '
-                 f'{load["growth_with_file"] / 1e6:.0f} MB with pages of the file')
+    if results['startup']:
+        parts.append(_startup_in_words(results['startup']))
     parts.append(bars_table(results['bars']))
     if results['quick']:
         parts.append('--quick: a look at what is measured; the figures say nothing about the bars')

@@ -1,11 +1,12 @@
 """The paper's claim measured again, ConvNeXt against Swin of the same size: python benchmarks/throughput.py [--quick]
 
-Classifiers of 224x224 images as in the paper's table 1 and appendix: inference in TF32, ConvNeXt channels-last. Swin is
-timm's, ConvNeXt this package's backbone behind a pooling and a linear layer, and timm's whole. Random weights. Prints
-a table and writes JSON and a PNG chart. A minute on a GPU.
+Classifiers of 224x224 images as in the paper's table 12: inference in TF32, ConvNeXt channels-last. Swin is timm's,
+ConvNeXt timm's and this package's backbone behind a classifier's head. Random weights. Prints a table and writes JSON,
+as it stands after every size, and a PNG chart. A minute on a GPU, half an hour on two cores.
 """
 import argparse
 import sys
+from typing import NamedTuple
 
 import environment
 import measure
@@ -13,96 +14,116 @@ import show
 import torch
 import torch.nn as nn
 
-from convnext_mm import ConvNeXt
+from convnext_mm import ARCHS, ConvNeXt
+from convnext_mm.backbone import Arch
 from convnext_mm.cli import Parser, run
 from convnext_mm.errors import UserError
 from convnext_mm.progress import Progress
 from convnext_mm.tables import format_table
 
-#: Ours, and timm's names of the ConvNeXt and the Swin of the same size; images of a batch.
-SIZES = {'tiny': ('convnext_tiny', 'swin_tiny_patch4_window7_224', 256),
-         'small': ('convnext_small', 'swin_small_patch4_window7_224', 256),
-         'base': ('convnext_base', 'swin_base_patch4_window7_224', 128),
-         'large': ('convnext_large', 'swin_large_patch4_window7_224', 64)}
-QUICK = {'tiny': (*SIZES['tiny'][:2], 1)}
-ROUNDS = 7
 SIDE, CLASSES = 224, 1000
 OURS, TIMM, SWIN = 'convnext_mm', 'timm ConvNeXt', 'timm Swin'
+#: Images a second of ConvNeXt and of Swin on an A100: arXiv:2201.03545, table 12.
+PAPER = {'tiny': (1943.5, 1325.6), 'small': (1275.3, 857.3), 'base': (969.0, 662.8), 'large': (611.5, 435.9)}
+
+
+class Plan(NamedTuple):
+    """How much is measured."""
+
+    #: Size -> images of a batch.
+    batches: dict
+    rounds: int
+    #: In place of every size's own.
+    arch: Arch | None = None
+
+
+FULL = Plan({'tiny': 256, 'small': 256, 'base': 256, 'large': 64}, 9)
+QUICK = Plan({'tiny': 2}, 3, Arch((1, 1, 2, 1), (32, 64, 128, 256)))
 
 
 class Classifier(nn.Module):
-    """The backbone's last map, pooled, and a linear layer behind it.
-
-    The paper normalises after pooling, the backbone before: as many operations or more.
-    """
+    """The backbone as the paper's classifier has it: pooled before the last LayerNorm, and a linear layer."""
 
     def __init__(self, arch):
         super().__init__()
-        self.backbone = ConvNeXt(arch, out_indices=(3,))
-        self.head = nn.Linear(self.backbone.channels[-1], CLASSES)
+        self.backbone = ConvNeXt(arch._asdict(), out_indices=(3,))
+        self.norm, self.backbone.norm3 = self.backbone.norm3, nn.Identity()
+        self.head = nn.Linear(arch.channels[-1], CLASSES)
 
     def forward(self, x):
-        return self.head(self.backbone(x)[-1].mean((2, 3)))
+        pooled = self.backbone(x)[0].mean((2, 3), keepdim=True)
+        return self.head(self.norm(pooled).flatten(1))
 
 
-def measure_size(arch, names, batch, device):
-    """Seconds of a batch, name -> samples."""
+def build(size, arch):
+    """Name -> classifier; a Swin has the channels of the ConvNeXt of its size, and a head for every 32."""
     import timm
-    convnext, swin = names
-    models = {OURS: Classifier(arch), TIMM: timm.create_model(convnext), SWIN: timm.create_model(swin)}
-    images = torch.randn(batch, 3, SIDE, SIDE, device=device)
-    near = images.contiguous(memory_format=torch.channels_last)
+    heads = [channels // 32 for channels in arch.channels]
+    return {OURS: Classifier(arch),
+            TIMM: timm.create_model(f'convnext_{size}', depths=arch.depths, dims=arch.channels),
+            SWIN: timm.create_model(f'swin_{size}_patch4_window7_224', embed_dim=arch.channels[0], num_heads=heads)}
 
-    def call(name):
+
+def forward_of(model, images):
+    """A call of a model in eval mode, without gradients."""
+    def forward():
+        with torch.no_grad():
+            return model(images)
+    return forward
+
+
+def measure_size(size, arch, batch, rounds, device):
+    """Seconds of a batch, name -> samples."""
+    images, calls = torch.randn(batch, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1)).to(device), {}
+    for name, model in build(size, arch).items():
         layout = torch.contiguous_format if name == SWIN else torch.channels_last
-        model, x = models[name].eval().to(device, memory_format=layout), images if name == SWIN else near
-
-        def forward():
-            with torch.no_grad():
-                model(x)
-        return forward
-    calls = {name: call(name) for name in models}
+        calls[name] = forward_of(model.eval().to(device, memory_format=layout), images.to(memory_format=layout))
     warm = {name: measure.warm_up(call) for name, call in calls.items()}
-    return measure.interleave(calls, dict.fromkeys(calls, ROUNDS), warm)
+    return measure.interleave(calls, dict.fromkeys(calls, rounds), warm)
 
 
-def measure_all(sizes):
-    """Rows of all sizes, ready for JSON."""
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    described, line, rows = environment.describe(), Progress(sys.stderr), []
-    for arch, (*names, batch) in sizes.items():
-        line.show(arch)
-        for name, samples in measure_size(arch, names, batch, described['device']).items():
-            rows.append(dict(size=arch, batch=batch, name=name, precision='float32',
-                             **measure.spread(samples)._asdict()))
-    return dict(environment=described, rows=rows)
+def measure_all(plan, save):
+    """Rows of all sizes, ready for JSON; ``save`` gets them as they grow."""
+    environment.set_tf32(True)
+    line, results = Progress(sys.stderr), dict(environment=environment.describe(), paper=PAPER,
+                                                  quick=plan.arch is not None, rows=[])
+    for size, batch in plan.batches.items():
+        line.show(f'{size}, batch {batch}')
+        samples = measure_size(size, plan.arch or ARCHS[size], batch, plan.rounds, results['environment']['device'])
+        results['rows'] += [dict(size=size, batch=batch, name=name, precision='float32', samples=some,
+                                 **measure.spread(some)._asdict()) for name, some in samples.items()]
+        save(results)
+    return results
 
 
 def table(results):
     """All that is printed in the end."""
     lines = []
-    for (arch,), rows in show.grouped(results['rows'], 'size').items():
+    for (size,), rows in show.grouped(results['rows'], 'size').items():
         speeds = {row['name']: row['batch'] / row['median'] for row in rows}
-        lines.append((arch, str(rows[0]['batch']), *(f'{speeds[name]:.1f}' for name in (OURS, TIMM, SWIN)),
-                      *(f'{speeds[name] / speeds[SWIN]:.2f}' for name in (OURS, TIMM))))
-    header = ('size', 'batch', OURS, TIMM, SWIN, f'{OURS} over Swin', f'{TIMM} over Swin')
-    arithmetic = 'TF32' if results['environment']['device'] == 'cuda' else 'float32'
-    return (f'{environment.describe_in_words(results["environment"])}\nimages/s, {arithmetic}\n'
-            f'{format_table(header, lines)}')
+        convnext, swin = results['paper'][size]
+        lines.append((size, str(rows[0]['batch']), *(f'{speeds[name]:.1f}' for name in (OURS, TIMM, SWIN)),
+                      *(f'{speeds[name] / speeds[SWIN]:.2f}' for name in (OURS, TIMM)), f'{convnext / swin:.2f}'))
+    header = ('', 'batch', OURS, TIMM, SWIN, f'{OURS} / Swin', 'timm / Swin', 'paper / Swin, A100')
+    precision = 'TF32' if results['environment'].get('tf32_products') else 'float32'
+    note = "\n\n--quick: a look at what is measured; the figures are not to be compared with the paper's"
+    return (f'{environment.describe_in_words(results["environment"])}\nimages/s in {precision}, median of '
+            f'{len(results["rows"][0]["samples"])} rounds, and as a multiple of Swin\'s\n'
+            f'{format_table(header, lines)}{note if results["quick"] else ""}')
 
 
 def chart(results):
     """A panel for each size."""
     groups = show.grouped(results['rows'], 'size')
-    panels = [(f'{arch}, batch {rows[0]["batch"]}: ms', rows, lambda row: 1e3 * row['median'], True)
-              for (arch,), rows in groups.items()]
-    return show.chart('Classifiers of 224x224 images in TF32: median with quartiles', results['environment'], panels,
-                      results['rows'], len(panels))
+    panels = [(f'{size}, batch {rows[0]["batch"]}: images/s', rows, lambda row: row['batch'] / row['median'], False)
+              for (size,), rows in groups.items()]
+    return show.chart('Classifiers of 224x224 images, TF32 where there is a GPU: medians', results['environment'],
+                      panels, results['rows'], len(panels))
 
 
 def main(argv=None):
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--quick', action='store_true', help='the smallest on one image, in a minute')
+    parser.add_argument('--quick', action='store_true', help='small networks on two images, in half a minute')
     parser.add_argument('--out', metavar='DIR', help='folder for the results (default: benchmarks/results, of --quick '
                         'work_dirs/benchmarks)')
     args = parser.parse_args(argv)
@@ -111,9 +132,10 @@ def main(argv=None):
         import timm  # noqa: F401
     except ImportError:
         raise UserError('this benchmark needs timm: pip install timm') from None
-    results = measure_all(QUICK if args.quick else SIZES)
+    path = place / f'{environment.file_name(environment.describe())}-throughput'
+    results = measure_all(QUICK if args.quick else FULL, lambda results: show.write_json(results, path))
     print(table(results))
-    show.write(results, chart, place / f'{environment.file_name(results["environment"])}-throughput')
+    show.write(results, chart, path)
 
 
 if __name__ == '__main__':
