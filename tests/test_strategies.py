@@ -24,6 +24,9 @@ from convnext_mm.checkpoint_reader import CheckpointError, read
 from convnext_mm.errors import RunInterrupted, UserError
 from convnext_mm.resume import set_resume
 
+if tuple(map(int, torch.__version__.split('.')[:2])) < (2, 4):
+    pytest.skip(f'FSDP of torch {torch.__version__} does not run on a CPU', allow_module_level=True)
+
 STRATEGIES = {'ddp': 'MMDistributedDataParallel', 'fsdp': 'MMFullyShardedDataParallel'}
 INTERRUPTED = 'interrupted_iter_3.pth'
 EMA = dict(custom_hooks=[dict(type='EMAHook', momentum=.3, update_buffers=True)])
