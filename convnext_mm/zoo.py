@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib.metadata import packages_distributions, version
@@ -89,7 +90,7 @@ def swap_one(package, name):
     try:
         _, do = _swapped(package, name)
     except Exception as error:  # A config is a program: one that does not load is its toolbox's affair.
-        return dict(row, status='unloadable', kind='', reason=_line(error))
+        return dict(row, status='unloadable', kind='', reason=_line(error).replace(f'{config_folder(package)}/', ''))
     try:
         config = do().config
     except RefusedError as error:
@@ -180,7 +181,7 @@ def _run(pool, function, tasks, log, title):
             last = elapsed
             left = elapsed / done * (len(futures) - done)
             print(f'{title}: {done} of {len(futures)}, {elapsed / 60:.1f} min, about {left / 60:.1f} min left',
-                  flush=True)
+                  file=sys.stderr, flush=True)
 
 
 def survey(log_path, workers, only=''):
@@ -207,6 +208,23 @@ def survey(log_path, workers, only=''):
                 models.setdefault(row['model'], (*name, row['model']))
         _run(pool, verify_one, list(models.values()), log, 'verified')
     return [_joined(row, log) for row in rows]
+
+
+def verify_models(tasks, log_path, workers):
+    """Verify models that were swapped elsewhere.
+
+    Args:
+        tasks (list[tuple[str]]): Arguments of :func:`verify_one`.
+        log_path (str | Path): File of the rows.
+        workers (int): Processes.
+
+    Returns:
+        list[dict]: A row of :func:`verify_one` for each.
+    """
+    log = Log(log_path, states())
+    with ProcessPoolExecutor(workers, get_context('spawn'), _quiet) as pool:
+        _run(pool, verify_one, [task for task in tasks if ('model', task[2]) not in log.rows], log, 'verified')
+    return [log.rows['model', task[2]] for task in tasks]
 
 
 def _joined(row, log):
