@@ -53,6 +53,8 @@ def test_what_is_written_loads_as_the_swapped_config(name, full, tmp_path):
 def test_a_leaf_is_short_and_says_why():
     leaf = format_leaf(swapped(RETINANET), 'base.py')
     assert len(leaf.splitlines()) < 35
+    assert '    # channels of the maps that it reads\n    panoptic_head=dict(in_channels=[96, 192, 384, 768]))\n' in \
+        format_leaf(swapped('mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco.py'), 'base.py')
     assert 'neck=dict(' in leaf and 'in_channels=[192, 384, 768]' in leaf
     assert '# only what is read is emitted' in leaf
     assert '_delete_=True' in leaf
@@ -119,11 +121,19 @@ def test_the_tool_can_leave_out_the_trial_and_the_file(capsys):
 @pytest.mark.parametrize(('arguments', 'message'), [
     (['mmseg::unet/unet-s5-d16_fcn_4xb4-160k_cityscapes-512x1024.py'], 'UNet'),
     ([RETINANET, '--pretrained', 'convnext_base_in1k'], "arch 'base'"),
-    ([RETINANET, '--no-verify', '--out', 'new.txt'], '--out')])
-def test_the_tool_refuses_in_one_line(arguments, message, capsys):
-    assert tool(*arguments) == 2
-    error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert 'error:' in error and message in error
+    ([RETINANET, '--pretrained', 'convnext_tinny_in1k'], 'did you mean'),
+    ([RETINANET, '--pretrained', 'nowhere/mine.pth'], 'nowhere/mine.pth'),
+    ([RETINANET, '--arch', 'huge'], '--arch'), ([RETINANET, '--output-stride', '4'], '--output-stride'),
+    ([RETINANET, '--out', 'new.txt'], '--out'), ([RETINANET, '--out', find_config(RETINANET)], '--out')])
+def test_the_tool_refuses_in_one_line(arguments, message, capsys, monkeypatch):
+    monkeypatch.setattr('convnext_mm.swap_command.verify', None)  # All of this is found before anything is built.
+    try:
+        code = tool(*arguments)
+    except SystemExit as ended:  # argparse's
+        code = ended.code
+    assert code == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1 and 'error:' in error[0] and message in error[0]
 
 
 def test_nothing_is_written_where_the_model_does_not_work(tmp_path, capsys):
