@@ -1,4 +1,6 @@
 """What `tools/swap_backbone.py` does: read, swap, show, try, write."""
+import contextlib
+import io
 import sys
 
 from .download import resolve
@@ -36,7 +38,8 @@ def swap_config(args):
 def _verify(config):
     """Try the model; returns the outcome in words."""
     try:
-        seen = verify(config)
+        with contextlib.redirect_stdout(io.StringIO()):  # Toolboxes print when they are imported.
+            seen = verify(config)
     except NoKernelError as error:
         return f'built, but not tried: {error.operator} has no CPU kernel'
     except MissingPackageError as error:

@@ -5,12 +5,14 @@ code that did it changes: after a change to the swap every config is swapped aga
 verified.
 """
 import contextlib
+import gc
 import hashlib
 import json
 import os
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from importlib.metadata import packages_distributions, version
 from multiprocessing import get_context
 from pathlib import Path
@@ -120,10 +122,13 @@ def verify_one(package, name, model):
         row.update(status='package', reason=str(error))
     except VerificationError as error:
         row.update(status='failed', reason=str(error))
+    gc.collect()  # An error keeps its model until here; two of the largest would be too much.
+    if row['status'] == 'failed':
         try:
             verify(cfg, swapped=False)
         except VerificationError as original:
             row.update(status='upstream', reason=str(original))
+        gc.collect()
     if row['status'] in ('package', 'upstream'):
         with contextlib.suppress(VerificationError):
             verify_necks(do().config)
@@ -175,7 +180,11 @@ def _run(pool, function, tasks, log, title):
     started, last = time.monotonic(), 0.
     futures = [pool.submit(function, *task) for task in tasks]
     for done, future in enumerate(as_completed(futures), 1):
-        log.add(future.result())
+        try:
+            log.add(future.result())
+        except BrokenProcessPool as error:
+            raise UserError('a worker was killed, most likely for want of memory: the same call goes on from here; '
+                            'give it fewer --workers') from error
         elapsed = time.monotonic() - started
         if elapsed - last > 10 or done == len(futures):
             last = elapsed

@@ -3,6 +3,8 @@ import contextlib
 import io
 import json
 import shutil
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -85,8 +87,6 @@ def test_models_that_differ_in_nothing_that_matters_are_one():
 @pytest.fixture
 def _no_workers(monkeypatch):
     """Tasks run here: a process would import the toolboxes once more."""
-    from concurrent.futures import Future
-
     class Here:
         def __init__(self, *_):
             pass
@@ -171,3 +171,10 @@ def test_reasons_name_no_folder_of_this_machine(tmp_path, monkeypatch):
     monkeypatch.setattr(zoo, 'config_folder', lambda package: tmp_path)
     row = zoo.swap_one('mmdet', 'a.py')
     assert row['status'] == 'unloadable' and 'missing.py' in row['reason'] and str(tmp_path) not in row['reason']
+
+
+def test_a_worker_that_was_killed_is_one_line(tmp_path):
+    future = Future()
+    future.set_exception(BrokenProcessPool('terminated abruptly'))
+    with pytest.raises(UserError, match='worker was killed.*goes on from here.*--workers'):
+        zoo._run(SimpleNamespace(submit=lambda *_: future), print, [()], Log(tmp_path / 'log', dict(swap='1', verify='2')), 'verified')
