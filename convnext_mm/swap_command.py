@@ -2,6 +2,7 @@
 import contextlib
 import io
 import sys
+import warnings
 
 from .download import resolve
 from .launch import read_config
@@ -38,7 +39,9 @@ def swap_config(args):
 def _verify(config):
     """Try the model; returns the outcome in words."""
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # Toolboxes print when they are imported.
+        # Toolboxes print when they are imported, and warn of their own ways.
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter('ignore')
             seen = verify(config)
     except NoKernelError as error:
         return f'built, but not tried: {error.operator} has no CPU kernel'

@@ -1,6 +1,7 @@
 """The written config and the tool: what loads, what is printed, what is refused without a trace."""
 import importlib.util
 import re
+import warnings
 
 import pytest
 from conftest import ROOT
@@ -14,6 +15,7 @@ from convnext_mm.errors import UserError
 from convnext_mm.mm_configs import find_config, leaf_configs
 from convnext_mm.swap import swap
 from convnext_mm.swap_edits import plain
+from convnext_mm.swap_verify import verify
 from convnext_mm.swap_write import format_leaf, write_config
 
 RETINANET = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
@@ -102,12 +104,18 @@ def tool(*arguments):
     return run(module.main, [*map(str, arguments)])
 
 
-def test_the_tool_shows_tries_and_writes(tmp_path, capsys):
+def test_the_tool_shows_tries_and_writes(tmp_path, capsys, monkeypatch, recwarn):
+    def noisy(config):
+        print('a toolbox was imported')
+        warnings.warn('and has something to say', stacklevel=1)
+        return verify(config)
+    monkeypatch.setattr('convnext_mm.swap_command.verify', noisy)
     file = tmp_path / 'new.py'
     assert tool('mmdet::yolox/yolox_s_8xb8-300e_coco.py', '--arch', 'atto', '--pretrained', 'none', '--keep-optimizer',
                 '--out', file) == 0
     out = capsys.readouterr().out
     assert re.search(r'model.neck.in_channels +\[128, 256, 512\] +\[80, 160, 320\] +channels', out)
+    assert 'imported' not in out and not any('something to say' in str(w.message) for w in recwarn)
     assert re.search(r'verified: .*loss \d.*3,37\d,\d+ backbone parameters', out)
     assert 'init_cfg' not in file.read_text() and 'optim_wrapper' not in file.read_text()
 
