@@ -279,12 +279,15 @@ def _self_contained(model, folder):
             node['lang_model_name'] = _tiny_language_model(folder)
         if node.get('type') == 'MMSyncBN':  # It asks for a process group when it is built.
             node['type'] = 'BN'
-        if node.get('use_autocast'):  # Mixed precision needs an accelerator, and changes no structure.
-            node['use_autocast'] = False
+        node.pop('use_autocast', None)  # Mixed precision needs an accelerator, and changes no structure.
         if type_of(node) == 'AppearanceFreeLink':
             node['checkpoint'] = None
-        if type_of(node) == 'ATSSVLFusionHead':  # Configs for inference leave its loss out, and the default fails.
+        # Configs for inference leave out what training takes: a loss, where the default fails, and the assigner.
+        if type_of(node) == 'ATSSVLFusionHead':
             node.setdefault('loss_bbox', dict(type='GIoULoss', loss_weight=2.))
+        if type_of(node) == 'GroundingDINO' and not node.get('train_cfg'):
+            node['train_cfg'] = dict(assigner=dict(type='HungarianAssigner', match_costs=[
+                dict(type='BinaryFocalLossCost', weight=2.), dict(type='BBoxL1Cost', weight=5., box_format='xywh')]))
         if node.get('num_cp'):  # Recomputing activations takes a package, and changes no value.
             node['num_cp'] = 0
         if isinstance(node.get('teacher_config'), str):

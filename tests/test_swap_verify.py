@@ -96,7 +96,10 @@ def test_settings_need_neither_files_nor_an_accelerator(tmp_path):
         type='GroundingDINO', use_autocast=True, encoder=dict(num_cp=6), pretrained='a.pth',
         postprocess_model=dict(type='AppearanceFreeLink', checkpoint='b.pth'),
         bbox_head=dict(type='ATSSVLFusionHead')), tmp_path)
-    assert (model['use_autocast'], model['encoder']['num_cp'], model['pretrained']) == (False, 0, None)
+    assert 'use_autocast' not in model and (model['encoder']['num_cp'], model['pretrained']) == (0, None)
+    assert model['train_cfg']['assigner']['type'] == 'HungarianAssigner'
+    kept = _self_contained(dict(type='GroundingDINO', train_cfg=dict(assigner=dict(type='Mine'))), tmp_path)
+    assert kept['train_cfg']['assigner']['type'] == 'Mine'
     assert model['postprocess_model']['checkpoint'] is None
     assert model['bbox_head']['loss_bbox']['type'] == 'GIoULoss'
 
