@@ -54,7 +54,8 @@ def format_page(rows):
         "`convnext_mm.swap_backbone`; every distinct model among the results built with `arch='atto'` and without "
         'weights, trained for one step on two drawn images on the CPU (loss finite, every parameter of the backbone '
         'with a gradient, optimizer built), and run forward. Language models are replaced by a BERT of one layer with '
-        'random weights. `make zoo` writes this page.', '',
+        'random weights; GLIP and Grounding DINO configs that are for inference get the loss and the assigner of those '
+        'that train. `make zoo` writes this page.', '',
         f'{_listed(versions())}.', '',
         *([f'Models that do not run under these, by no fault of the swap, are tried under the other family: '
            f'{_listed(elsewhere[0])}. {len(elsewhere)} configs of those verified below are verified there.', '']
