@@ -13,6 +13,8 @@ PYTHON := $(VENV_$(STACK))/bin/python
 PYTEST_ARGS ?=
 ZOO_onedl := docs/zoo.md
 ZOO_openmmlab := work_dirs/zoo/openmmlab.md
+OTHER_onedl := .venv-openmmlab/bin/python
+OTHER_openmmlab := .venv/bin/python
 
 .PHONY: demo test check-long lint zoo setup clean
 
@@ -33,9 +35,11 @@ check-long: setup
 lint: setup
 	$(PYTHON) -m ruff check .
 
-# Goes on where it was stopped.
+# Goes on where it was stopped. What does not run under one family of distributions is tried under the other, if that
+# is set up.
 zoo: setup
-	@OMP_NUM_THREADS=1 $(PYTHON) tools/zoo.py --log work_dirs/zoo/$(STACK).jsonl --out $(ZOO_$(STACK))
+	@OMP_NUM_THREADS=1 $(PYTHON) tools/zoo.py --log work_dirs/zoo/$(STACK).jsonl --out $(ZOO_$(STACK)) \
+		$(addprefix --other ,$(wildcard $(OTHER_$(STACK))))
 
 clean:
 	rm -rf .venv .venv-openmmlab .venv-torch21 work_dirs build *.egg-info

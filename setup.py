@@ -27,6 +27,6 @@ setup(
         'openmmlab': ['mmengine>=0.10.3', 'mmcv>=2.0.0,<2.2', 'mmdet>=3.3', 'mmsegmentation>=1.2', 'mmpretrain>=1.2',
                       'transformers<4.50', *COMMON],
         'test': TEST,
-        'dev': [*TEST, 'timm', 'ruff', 'matplotlib'],
+        'dev': [*TEST, 'timm', 'ruff', 'matplotlib', 'scikit-learn', 'lap'],
     },
 )

@@ -1,14 +1,16 @@
 """Put a ConvNeXt where another backbone was, in any OpenMMLab config: one call, and a reason for every change."""
+import posixpath
 from typing import NamedTuple
 
 from mmengine.config import Config
 from mmengine.logging import print_log
 
 from .backbone import OUTPUT_STRIDES, parse_arch, parse_output_stride
+from .download import resolve
 from .errors import ArgumentTypeError, ArgumentValueError
 from .published import published
 from .swap_consumers import find_reads, set_channels
-from .swap_edits import Edits, RefusedError, type_of
+from .swap_edits import Edits, RefusedError, type_of, walk
 from .swap_inputs import set_inputs
 from .swap_optimizer import drop_path_rate, set_optimizer
 from .swap_sources import NO_IMAGE, PACKAGE, STRUCTURE, emitted
@@ -46,6 +48,7 @@ def swap_backbone(cfg, arch='tiny', pretrained='auto', optimizer=True, output_st
 
     Raises:
         RefusedError: (a UserError) The model cannot have another backbone; the message says why.
+        CheckpointError: (a UserError) No weights have the name ``pretrained``; the message has those like it.
         ArgumentValueError, ArgumentTypeError: Naming the argument, what it got and what it takes.
     """
     result = swap(cfg, arch, pretrained, optimizer, output_stride)
@@ -70,6 +73,9 @@ def swap(cfg, arch='tiny', pretrained='auto', optimizer=True, output_stride='aut
         raise RefusedError(NOT_A_MODEL, 'the config has no model: it is a part of configs, a schedule for instance')
     scope = edits.get(('default_scope',), None) or 'mmengine'
     strides = [_swap_slot(edits, slot, scope, arch, channels, weight, output_stride) for slot in _find_slots(edits)]
+    if output_stride != 'auto' and not any('decode_head' in node for _, node in walk(model)):
+        edits.warnings.append('strides that necks and heads declare stay: see that they fit '
+                              f'output_stride={output_stride}')
     set_inputs(edits, max(strides))
     _drop_leftovers(edits)
     _warn(edits, weight)
@@ -88,6 +94,8 @@ def _weights(arch, pretrained):
     if pretrained == 'auto':
         urls = [row['backbone_weights'] for row in published()['coco'] + published()['ade20k'] if row['arch'] == arch]
         return next((w.name for url in urls for w in weights().values() if w.url == url), f'convnextv2_{arch}_in1k_ema')
+    if not posixpath.splitext(pretrained)[1] and '/' not in pretrained:
+        resolve(pretrained)  # Not a path, so it must be a name that is known.
     known = weights().get(pretrained)
     if known and known.arch != arch:
         raise ArgumentValueError(f'pretrained={pretrained!r} is of arch {known.arch!r}, and arch is {arch!r}: give '
@@ -112,6 +120,9 @@ def _find_slots(edits):
                     refused = refused or RefusedError(NO_IMAGE, f'{type_of(value)} reads point clouds, not images')
                 else:
                     slots.append((*path, key))
+            elif key == 'teacher' and 'Pretrained' in str(value.get('init_cfg') if isinstance(value, dict) else ''):
+                edits.warnings.append(f"{'.'.join((*map(str, path), key))} stays: the teacher has its weights from "
+                                      f"{value['init_cfg'].get('checkpoint')}")
             elif isinstance(value, (dict, list, tuple)):
                 search(value, (*path, key))
 
@@ -153,7 +164,7 @@ def _swap_slot(edits, slot, scope, arch, channels, weight, output_stride):
 
 
 def _backbone(old, arch, weight, levels, output_stride, model):
-    is_v2 = bool(weight) and 'convnextv2' in weight
+    is_v2 = bool(weight) and 'convnextv2' in posixpath.basename(weight)
     new = dict(type='convnext_mm.ConvNeXt', arch=arch)
     if old.get('in_channels', 3) != 3 and isinstance(old.get('in_channels'), int):
         new['in_channels'] = old['in_channels']

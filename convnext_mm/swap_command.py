@@ -1,11 +1,15 @@
 """What `tools/swap_backbone.py` does: read, swap, show, try, write."""
+import contextlib
+import io
 import sys
+import warnings
 
+from .download import resolve
 from .launch import read_config
 from .mm_configs import find_config
 from .swap import swap
 from .swap_verify import MissingPackageError, NoKernelError, VerificationError, verify
-from .swap_write import format_changes, format_leaf, write_config
+from .swap_write import check_target, format_changes, format_leaf, write_config
 
 
 def swap_config(args):
@@ -14,7 +18,11 @@ def swap_config(args):
     Raises:
         UserError: The config cannot be read, swapped or written, or the swapped model does not work.
     """
+    if args.pretrained not in ('auto', 'none'):
+        resolve(args.pretrained)
     cfg = read_config(find_config(args.config))
+    if args.out:
+        check_target(args.out, cfg)
     result = swap(cfg, args.arch, None if args.pretrained == 'none' else args.pretrained, not args.keep_optimizer,
                   args.output_stride or 'auto')
     print(format_changes(result.changes))
@@ -31,7 +39,10 @@ def swap_config(args):
 def _verify(config):
     """Try the model; returns the outcome in words."""
     try:
-        seen = verify(config)
+        # Toolboxes print when they are imported, and warn of their own ways.
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            seen = verify(config)
     except NoKernelError as error:
         return f'built, but not tried: {error.operator} has no CPU kernel'
     except MissingPackageError as error:

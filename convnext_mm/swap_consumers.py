@@ -227,9 +227,11 @@ def set_channels(edits, reads, channels, positions):
         part = edits.get(read.path)
         old = plain(part[read.key])
         new = [_declare(channels[i], read.scale) for i in read.positions]
-        reason = 'channels and positions of the maps that it reads'
+        reason = 'channels of the maps that it reads'
         if isinstance(old, int):
             edits.set((*read.path, read.key), new[0], reason)
+            if part.get('num_convs') == 0 and part.get('channels') == old:
+                edits.set((*read.path, 'channels'), new[0], f'{type_of(part)} has no convolution to change channels')
         else:
             edits.set((*read.path, read.key), type(old)(new), reason)
             _follow(edits, read, old, new)
@@ -237,7 +239,8 @@ def set_channels(edits, reads, channels, positions):
         if read.index_key:
             index = part[read.index_key]
             moved = [positions[i] for i in read.positions]
-            edits.set((*read.path, read.index_key), moved[0] if isinstance(index, int) else type(index)(moved), reason)
+            edits.set((*read.path, read.index_key), moved[0] if isinstance(index, int) else type(index)(moved),
+                      'their positions among the maps that are emitted now')
 
 
 def _declare(channels, scale):

@@ -21,8 +21,13 @@ def set_inputs(edits, stride):
         edits (Edits): The config.
         stride (int): Pixels of the image per pixel of the coarsest map.
     """
-    pipelines = [(path, node) for key in _PIPELINES for path, node in walk(edits.get((key,), ()), (key,))
-                 if 'mean' in node]
+    steps = [(path, node) for key in _PIPELINES for path, node in walk(edits.get((key,), ()), (key,))]
+    # Albumentations count in parts of the greatest value, and have their own names for everything.
+    foreign = [path for path, node in steps if type_of(node) == 'Albu']
+    pipelines = [(path, node) for path, node in steps
+                 if 'mean' in node and not any(path[:len(outer)] == outer for outer in foreign)]
+    if any('mean' in node and (path, node) not in pipelines for path, node in steps):
+        edits.warnings.append('Albu normalises images by itself, which stays: see that it does so for a ConvNeXt')
     normalising = [(path, node) for path, node in pipelines if type_of(node).endswith('Normalize')]
     for path, node in normalising:
         _set_statistics(edits, path, node, 'to_rgb')
@@ -38,6 +43,9 @@ def set_inputs(edits, stride):
             if key == 'pad_size_divisor' and type_of(node) in _PADDING or node.get(key):
                 edits.set((*path, key), lcm(node.get(key) or 1, stride),
                           f'whole strides of {stride}: a ConvNeXt drops what is left over at the border')
+    for path, node in walk(edits.get(('model',)), ('model',)):
+        if path[-1] == 'img_norm_cfg' and node.get('mean'):  # A tracker's, of the crops that it compares.
+            _set_statistics(edits, path, node, 'to_rgb', rgb)
     for path, node in pipelines:
         if type_of(node) == 'Expand':
             edits.set((*path, 'mean'), list(MEAN), 'the border is filled with the mean, which is normalised to 0')

@@ -89,6 +89,8 @@ def _scale_floors(edits, old, new):
     if not old:
         return
     for path, node in list(walk(edits.get(('param_scheduler',), []), ('param_scheduler',))):
+        if type_of(node).endswith('Momentum'):
+            continue
         for key in ('eta_min', 'eta_max'):
             if isinstance(node.get(key, MISSING), (int, float)) and node[key]:
                 edits.set((*path, key), float(f'{node[key] * new / old:.6g}'),

@@ -9,7 +9,9 @@ BATCH = 2
 #: Boxes on each image.
 BOXES = 3
 WORDS = ('circle', 'square', 'triangle')
+#: Trackers that train on pairs of frames, and those that train as their detector and predict on videos.
 TRACKERS = ('QDTrack', 'MaskTrackRCNN', 'Mask2FormerVideo')
+DETECTOR_TRACKERS = ('ByteTrack', 'OCSORT')
 
 
 def _image(generator, channels, size, *frames):
@@ -39,7 +41,8 @@ def _meta(index, size):
     return dict(img_id=index, img_path=f'{index}.png', ori_shape=size, img_shape=size, pad_shape=size,
                 batch_input_shape=size, scale_factor=(1., 1.), flip=False, flip_direction=None,
                 homography_matrix=np.eye(3, dtype=np.float32), text=WORDS, custom_entities=True, frame_id=0,
-                video_length=1, ori_video_length=1, border=np.array([0, size[0], 0, size[1]], np.float32))
+                video_length=1, ori_video_length=1, border=np.array([0, size[0], 0, size[1]], np.float32),
+                org_height=size[0], org_width=size[1])
 
 
 def detection_sample(generator, index, size, model, shrink=1., **meta):
@@ -122,14 +125,15 @@ def classification_batch(model, size, channels, generator):
                 data_samples=[DataSample(metainfo=_meta(i, size)).set_gt_label(i) for i in range(BATCH)])
 
 
-def draw_batch(model, size, shrink=1., masks=True):
-    """A training batch for a model.
+def draw_batch(model, size, shrink=1., masks=True, training=True):
+    """A batch for a model.
 
     Args:
         model (dict): Its config.
         size (tuple[int]): Height and width of the images in pixels.
         shrink (float): Size of semantic maps of detectors as a part of the image's. Defaults to 1.
         masks (bool): Whether the instances of detectors have masks. Defaults to True.
+        training (bool): Whether it is to train with: some trackers predict on other data. Defaults to True.
 
     Returns:
         dict: ``inputs`` and ``data_samples`` as from a data loader, the same in every run.
@@ -140,7 +144,7 @@ def draw_batch(model, size, shrink=1., masks=True):
     kind = type_of(model)
     if any('decode_head' in node for _, node in walk(model)):
         return segmentation_batch(model, size, channels, generator)
-    if kind in TRACKERS:
+    if kind in TRACKERS or kind in DETECTOR_TRACKERS and not training:
         return track_batch(model, size, channels, generator)
     if 'semi_train_cfg' in model:
         return semi_supervised_batch(model, size, channels, generator)

@@ -4,7 +4,7 @@ import logging
 import re
 import tempfile
 import time
-from importlib import util
+from importlib import import_module, util
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,8 +26,10 @@ SIZES = ((128, 128), (224, 224), (320, 320))
 PERSON = (256, 128)
 #: Regions that a RoI head trains on or predicts; more of them take time and show nothing else.
 REGIONS = 32
+#: Lane detectors are built for images of one size.
+LANES = (320, 800)
 #: Trackers that train their parts one by one.
-_TRAINED_IN_PARTS = ('SORT', 'DeepSORT', 'OCSORT', 'StrongSORT')
+_TRAINED_IN_PARTS = ('SORT', 'DeepSORT', 'StrongSORT')
 _KERNEL = re.compile(r'(\w+?)(?:_forward|_backward)?(?:_impl)?: implementation for device cpu not found')
 
 
@@ -79,9 +81,7 @@ def verify(cfg, swapped=True):
         raise MissingPackageError('build', f'{scope}, whose config it is, is not installed')
     with _silent(), tempfile.TemporaryDirectory() as folder:
         settings = _self_contained({'data_preprocessor': cfg.get('data_preprocessor'), **cfg.model}, Path(folder))
-        # A lane detector is built for images of one size.
-        fixed = next((tuple(node['img_info']) for _, node in walk(settings) if 'img_info' in node), None)
-        sizes = [fixed] if fixed else SIZES
+        sizes = [LANES] if any(type_of(node) == 'CLRHead' for _, node in walk(settings)) else SIZES
         for size in sizes[:-1]:
             try:
                 return Verification(*_step(cfg, settings, size, swapped), time.monotonic() - started)
@@ -131,6 +131,9 @@ def _step(cfg, settings, size, swapped):
         # Some losses ask the runner how far training is.
         MessageHub.get_current_instance().update_info_dict(dict(iter=0, epoch=0))
         with _told('build'), MODELS.switch_scope_and_registry(scope) as registry:
+            preprocessor = (settings.get('data_preprocessor') or {}).get('type')
+            if isinstance(preprocessor, str) and registry.get(preprocessor) is None:
+                import_module(f'{scope}.datasets')  # One of mmdet's is registered there.
             model = revert_sync_batchnorm(registry.build(Config(dict(model=_resized(settings, size))).model))
             model.init_weights()
         in_parts = type_of(settings) in _TRAINED_IN_PARTS
@@ -148,7 +151,7 @@ def _step(cfg, settings, size, swapped):
             parameters = _check_gradients(model) if swapped else 0
         if not in_parts:
             with _told('prediction'):
-                _predict(model, draw_batch(settings, size, **drawn))
+                _predict(model, draw_batch(settings, size, **drawn, training=False))
     return total.item(), parameters
 
 
@@ -276,6 +279,15 @@ def _self_contained(model, folder):
             node['lang_model_name'] = _tiny_language_model(folder)
         if node.get('type') == 'MMSyncBN':  # It asks for a process group when it is built.
             node['type'] = 'BN'
+        node.pop('use_autocast', None)  # Mixed precision needs an accelerator, and changes no structure.
+        if type_of(node) == 'AppearanceFreeLink':
+            node['checkpoint'] = None
+        # Configs for inference leave out what training takes: a loss, where the default fails, and the assigner.
+        if type_of(node) == 'ATSSVLFusionHead':
+            node.setdefault('loss_bbox', dict(type='GIoULoss', loss_weight=2.))
+        if type_of(node) == 'GroundingDINO' and not node.get('train_cfg'):
+            node['train_cfg'] = dict(assigner=dict(type='HungarianAssigner', match_costs=[
+                dict(type='BinaryFocalLossCost', weight=2.), dict(type='BBoxL1Cost', weight=5., box_format='xywh')]))
         if node.get('num_cp'):  # Recomputing activations takes a package, and changes no value.
             node['num_cp'] = 0
         if isinstance(node.get('teacher_config'), str):

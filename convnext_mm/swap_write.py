@@ -31,6 +31,18 @@ def _cell(value):
     return text if len(text) <= _CELL else f'{text[:_CELL - 3]}...'
 
 
+def check_target(target, config):
+    """See that a file can be named so.
+
+    Raises:
+        UserError: It is not the name of a config, or that of the original.
+    """
+    if Path(target).suffix != '.py':
+        raise UserError(f'--out {str(target)!r}: expected the name of a config to write, such as configs/new.py')
+    if Path(target).resolve() == Path(config.filename or '').resolve():
+        raise UserError(f'--out {str(target)!r} is the original config, which is left as it is: give another name')
+
+
 def write_config(swap, source, target, full=False):
     """Write a swapped config, under its name only once it is complete and loads as it should.
 
@@ -43,11 +55,8 @@ def write_config(swap, source, target, full=False):
     Raises:
         UserError: The file cannot be written, or does not load as the swapped config.
     """
+    check_target(target, swap.config)
     target = Path(target)
-    if target.suffix != '.py':
-        raise UserError(f'--out {str(target)!r}: expected the name of a config to write, such as configs/new.py')
-    if target.resolve() == Path(swap.config.filename or '').resolve():
-        raise UserError(f'--out {str(target)!r} is the original config, which is left as it is: give another name')
     texts = [swap.config.pretty_text] if full else [format_leaf(swap, base) for base in _bases(source, swap, target)]
     partial = target.with_name(f'{target.stem}_partial_{os.getpid()}.py')
     try:
@@ -95,7 +104,8 @@ def format_leaf(swap, base):
     """Text of a config that has the original as ``_base_`` and holds what was changed, with the reasons."""
     cfg = plain(swap.config.to_dict())
     tree, comments = {}, {}
-    for change in sorted(swap.changes, key=lambda change: not str(change.path[-1]).endswith('backbone')):
+    for change in sorted(swap.changes, key=lambda change: (not str(change.path[-1]).endswith('backbone'),
+                                                           not str(change.path[-1]).endswith('in_channels'))):
         path = _writable(change.path)
         comments.setdefault(path, change.reason)
         node = tree
@@ -142,11 +152,13 @@ def _format(value, path, comments, depth, used):
     if isinstance(value, dict) and all(map(_is_name, value)):
         items, last = [], None
         for key, item in value.items():
-            reason = comments.get((*path, key))
+            where, used = (*path, key), len(pad) + len(key) + 1
+            reason = comments.get(where) or _sole_reason(item, where, comments, used)
             if reason and reason != last:
                 items.append(f'{pad}# {reason}\n')
             last = reason or last
-            items.append(f'{pad}{key}={_format(item, (*path, key), comments, depth + 1, len(pad) + len(key) + 1)},\n')
+            told = {} if reason and where not in comments else comments
+            items.append(f'{pad}{key}={_format(item, where, told, depth + 1, used)},\n')
         return f'dict(\n{"".join(items)[:-2]})'
     if isinstance(value, dict):
         items = [f'{pad}{key!r}: {_format(v, (*path, key), comments, depth + 1, len(pad) + len(repr(key)) + 2)},\n'
@@ -157,6 +169,12 @@ def _format(value, path, comments, depth, used):
         items = [f'{pad}{_format(item, (*path, i), comments, depth + 1, len(pad))},\n' for i, item in enumerate(value)]
         return f'{opening}\n{"".join(items)[:-2]}{"," if len(value) == 1 and opening == "(" else ""}{closing}'
     return line
+
+
+def _sole_reason(value, path, comments, used):
+    """The reason for all that changes in a dict that fits on a line, if it is one."""
+    reasons = {comments[p] for p in comments if len(p) > len(path) and p[:len(path)] == path}
+    return reasons.pop() if len(reasons) == 1 and used + len(_flat(value)) < WIDTH - 2 else None
 
 
 def _flat(value):

@@ -5,11 +5,14 @@ code that did it changes: after a change to the swap every config is swapped aga
 verified.
 """
 import contextlib
+import gc
 import hashlib
 import json
 import os
+import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from importlib.metadata import packages_distributions, version
 from multiprocessing import get_context
 from pathlib import Path
@@ -89,7 +92,7 @@ def swap_one(package, name):
     try:
         _, do = _swapped(package, name)
     except Exception as error:  # A config is a program: one that does not load is its toolbox's affair.
-        return dict(row, status='unloadable', kind='', reason=_line(error))
+        return dict(row, status='unloadable', kind='', reason=_line(error).replace(f'{config_folder(package)}/', ''))
     try:
         config = do().config
     except RefusedError as error:
@@ -119,10 +122,13 @@ def verify_one(package, name, model):
         row.update(status='package', reason=str(error))
     except VerificationError as error:
         row.update(status='failed', reason=str(error))
+    gc.collect()  # An error keeps its model until here; two of the largest would be too much.
+    if row['status'] == 'failed':
         try:
             verify(cfg, swapped=False)
         except VerificationError as original:
             row.update(status='upstream', reason=str(original))
+        gc.collect()
     if row['status'] in ('package', 'upstream'):
         with contextlib.suppress(VerificationError):
             verify_necks(do().config)
@@ -174,13 +180,17 @@ def _run(pool, function, tasks, log, title):
     started, last = time.monotonic(), 0.
     futures = [pool.submit(function, *task) for task in tasks]
     for done, future in enumerate(as_completed(futures), 1):
-        log.add(future.result())
+        try:
+            log.add(future.result())
+        except BrokenProcessPool as error:
+            raise UserError('a worker was killed, most likely for want of memory: the same call goes on from here; '
+                            'give it fewer --workers') from error
         elapsed = time.monotonic() - started
         if elapsed - last > 10 or done == len(futures):
             last = elapsed
             left = elapsed / done * (len(futures) - done)
             print(f'{title}: {done} of {len(futures)}, {elapsed / 60:.1f} min, about {left / 60:.1f} min left',
-                  flush=True)
+                  file=sys.stderr, flush=True)
 
 
 def survey(log_path, workers, only=''):
@@ -207,6 +217,23 @@ def survey(log_path, workers, only=''):
                 models.setdefault(row['model'], (*name, row['model']))
         _run(pool, verify_one, list(models.values()), log, 'verified')
     return [_joined(row, log) for row in rows]
+
+
+def verify_models(tasks, log_path, workers):
+    """Verify models that were swapped elsewhere.
+
+    Args:
+        tasks (list[tuple[str]]): Arguments of :func:`verify_one`.
+        log_path (str | Path): File of the rows.
+        workers (int): Processes.
+
+    Returns:
+        list[dict]: A row of :func:`verify_one` for each.
+    """
+    log = Log(log_path, states())
+    with ProcessPoolExecutor(workers, get_context('spawn'), _quiet) as pool:
+        _run(pool, verify_one, [task for task in tasks if ('model', task[2]) not in log.rows], log, 'verified')
+    return [log.rows['model', task[2]] for task in tasks]
 
 
 def _joined(row, log):

@@ -22,6 +22,7 @@ _SECTIONS = (
     ('refused', 'Refused'),
     ('kernel', 'Built, but without a CPU kernel for an operator'),
     ('package', 'Swapped, but the model needs a package that is not installed'),
+    ('elsewhere', 'Verified under the other distributions, since the original model does not run under these'),
     ('upstream', 'Swapped, but the original model does not run here either, for the reason given'),
     ('unloadable', 'The original config does not load'),
     ('failed', 'Failed'), ('swap failed', 'Failed in the swap'))
@@ -41,21 +42,27 @@ def format_page(rows):
         rows (list[dict]): From :func:`convnext_mm.zoo.survey`.
     """
     verified, total = coverage(rows)
-    necks = sum(row.get('necks', False) for row in rows)
+    necks = sum(row.get('necks', False) and row['status'] != 'verified' for row in rows)
     failed = sum(row['status'] in COLUMNS['failed'] for row in rows)
+    elsewhere = [row['under'] for row in rows if 'under' in row]
+    besides = (f'Of {necks} others, whose models cannot run as a whole in this environment, swapped or not, the '
+               'backbone and its necks are verified (with them '
+               f'{100 * (verified + necks) / max(total, 1):.1f} %). ') if necks else ''
     lines = [
         '# A ConvNeXt in every config of mmdet and mmseg', '',
         'Every config that the installed distributions bring along (bases left out), swapped by '
         "`convnext_mm.swap_backbone`; every distinct model among the results built with `arch='atto'` and without "
         'weights, trained for one step on two drawn images on the CPU (loss finite, every parameter of the backbone '
         'with a gradient, optimizer built), and run forward. Language models are replaced by a BERT of one layer with '
-        'random weights. `make zoo` writes this page.', '',
-        f'{", ".join(f"{name} {number}" for name, number in versions().items())}.', '',
+        'random weights; GLIP and Grounding DINO configs that are for inference get the loss and the assigner of those '
+        'that train. `make zoo` writes this page.', '',
+        f'{_listed(versions())}.', '',
+        *([f'Models that do not run under these, by no fault of the swap, are tried under the other family: '
+           f'{_listed(elsewhere[0])}. {len(elsewhere)} configs of those verified below are verified there.', '']
+          if elsewhere else []),
         f'**{verified} of {total} configs that have an image backbone are swapped and verified '
-        f'({100 * verified / max(total, 1):.1f} %), {failed} failed.** Of {necks} others, whose models cannot run as a '
-        'whole in this environment, swapped or not, the backbone and all that reads it are verified '
-        f'(with them {100 * (verified + necks) / max(total, 1):.1f} %). Apart are configs without a backbone to '
-        'exchange, and those without a CPU kernel for one of their operators.', '',
+        f'({100 * verified / max(total, 1):.1f} %), {failed} failed.** {besides}Apart are configs without a backbone '
+        'to exchange, and those without a CPU kernel for one of their operators.', '',
         f'| family | {" | ".join(COLUMNS)} |', f'|---{"|--:" * len(COLUMNS)}|']
     families = defaultdict(list)
     for row in rows:
@@ -66,13 +73,17 @@ def format_page(rows):
     for status, title in _SECTIONS:
         found = defaultdict(list)
         for row in rows:
-            if row['status'] == status:
+            if ('elsewhere' if 'under' in row else row['status']) == status:
                 found[row['reason']].append(row['config'])
         if found:
             lines += ['', f'## {title}', '', '| configs | reason | for instance |', '|--:|---|---|']
             lines += [f'| {len(configs)} | {_cell(reason)} | `{configs[0]}` |'
                       for reason, configs in sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))]
     return '\n'.join(lines) + '\n'
+
+
+def _listed(numbers):
+    return ', '.join(f'{name} {number}' for name, number in numbers.items())
 
 
 def _line(name, rows):

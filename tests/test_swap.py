@@ -5,6 +5,7 @@ import re
 import pytest
 from mmengine.config import Config
 
+from convnext_mm.checkpoint_reader import CheckpointError
 from convnext_mm.errors import ArgumentTypeError, ArgumentValueError
 from convnext_mm.published import published
 from convnext_mm.weights import weights
@@ -104,6 +105,8 @@ EXPECTED = [  # config, {path below model: value}; every kind of consumer
         'neck': None, 'decode_head.in_channels': ALL, 'auxiliary_head.in_channels': 768}),
     ('mmseg::segmenter/segmenter_vit-t_mask_8xb1-160k_ade20k-512x512.py', {
         'decode_head.in_channels': LAST, 'decode_head.channels': 192, 'backbone.output_stride': 16}),
+    ('mmseg::segmenter/segmenter_vit-s_fcn_8xb1-160k_ade20k-512x512.py', {
+        'decode_head.in_channels': LAST, 'decode_head.channels': LAST}),
     ('mmseg::swin/swin-tiny-patch4-window7_upernet_1xb8-20k_levir-256x256.py', {
         'decode_head.in_channels': ALL, 'backbone.in_channels': 6}),
     ('mmseg::sem_fpn/fpn_r50_4xb4-160k_ade20k-512x512.py', {'neck.in_channels': ALL, 'decode_head.in_channels': [256] * 4}),
@@ -255,6 +258,25 @@ def test_pipelines_that_normalise_are_changed_with_the_preprocessor():
     assert expands and all((node['mean'], node['to_rgb']) == ([*MEAN], True) for node in expands)
 
 
+def test_albumentations_normalise_by_themselves():
+    cfg = load(CAFFE)
+    albu = dict(type='Albu', transforms=[dict(type='Normalize', mean=[.485, .456, .406], std=[.229, .224, .225])])
+    cfg.train_dataloader.dataset.pipeline.insert(2, albu)
+    result = swap(cfg)
+    assert result.config.train_dataloader.dataset.pipeline[2] == albu
+    assert any('Albu' in warning for warning in result.warnings)
+    assert result.config.model.data_preprocessor.mean == [*MEAN]
+    assert not any('Albu' in warning for warning in swap(load(CAFFE)).warnings)
+
+
+def test_crops_of_a_tracker_are_normalised_too():
+    cfg = load('mmdet::strongsort/strongsort_yolox_x_8xb4-80e_crowdhuman-mot17halftrain_test-mot17halfval.py')
+    wanted = cfg.model.tracker.reid.img_norm_cfg.copy()
+    assert swap_backbone(cfg).model.tracker.reid.img_norm_cfg == wanted
+    cfg.model.tracker.reid.img_norm_cfg = dict(mean=[103.53, 116.28, 123.675], std=[1., 1., 1.], to_rgb=False)
+    assert swap_backbone(cfg).model.tracker.reid.img_norm_cfg == wanted
+
+
 def test_leftovers_and_warnings():
     result = swap(load('mmdet::cityscapes/mask-rcnn_r50_fpn_1x_cityscapes.py'))
     assert result.config.load_from is None
@@ -308,6 +330,15 @@ def test_schedule_stays_and_its_floor_follows_the_rate():
     assert new.param_scheduler == old.param_scheduler
 
 
+def test_the_floor_of_a_momentum_is_no_rate():
+    cfg = load(CASCADE)
+    momentum = dict(type='CosineAnnealingMomentum', eta_min=.85, T_max=12)
+    cfg.param_scheduler = [momentum, dict(type='CosineAnnealingLR', eta_min=.002, T_max=12)]
+    changed = swap_backbone(cfg)
+    rate = changed.optim_wrapper.optimizer.lr
+    assert changed.param_scheduler == [momentum, dict(type='CosineAnnealingLR', eta_min=.1 * rate, T_max=12)]
+
+
 def test_optimizer_can_stay():
     old, new = load(DEEPLAB), swap_backbone(load(DEEPLAB), optimizer=False)
     assert (new.optim_wrapper, new.param_scheduler) == (old.optim_wrapper, old.param_scheduler)
@@ -317,13 +348,13 @@ def test_optimizer_can_stay():
 @pytest.mark.parametrize(('arch', 'pretrained', 'wanted'), [
     ('tiny', 'auto', 'convnext_tiny_in1k'), ('large', 'auto', 'convnext_large_in22k'),
     ('nano', 'auto', 'convnextv2_nano_in1k_ema'), ('tiny', 'convnextv2_tiny_in22k_in1k_ema', None),
-    ('tiny', 'weights/mine.pth', None), ('tiny', None, 'none'),
+    ('tiny', 'weights/mine.pth', None), ('tiny', 'convnextv2/mine.pth', None), ('tiny', None, 'none'),
     (dict(depths=(1, 1, 2, 1), channels=(8, 16, 24, 32)), 'auto', 'none')])
 def test_weights(arch, pretrained, wanted):
     backbone = swap_backbone(load(CAFFE), arch, pretrained=pretrained).model.backbone
     wanted = wanted or pretrained
     assert backbone.get('init_cfg') == (None if wanted == 'none' else dict(type='Pretrained', checkpoint=wanted))
-    v2 = 'v2' in wanted
+    v2 = 'v2' in wanted.split('/')[-1]
     assert (backbone.get('use_grn', False), backbone.layer_scale_init_value) == (v2, 0. if v2 else 1.)
 
 
@@ -331,6 +362,7 @@ def test_weights(arch, pretrained, wanted):
     (dict(arch='huge'), ArgumentValueError, 'arch.*huge'),
     (dict(pretrained=3), ArgumentTypeError, 'pretrained.*got 3'),
     (dict(pretrained='convnext_base_in1k'), ArgumentValueError, "convnext_base_in1k.*arch 'base'.*'tiny'"),
+    (dict(pretrained='convnext_tinny_in1k'), CheckpointError, 'convnext_tinny_in1k.*did you mean convnext_tiny_in1k'),
     (dict(optimizer='yes'), ArgumentTypeError, 'optimizer.*yes'),
     (dict(output_stride=4), ArgumentValueError, 'output_stride.*got 4'),
     (dict(cfg='a.py'), ArgumentTypeError, "cfg.*Config.*'a.py'")])
@@ -339,6 +371,9 @@ def test_bad_arguments(arguments, error, message):
         swap_backbone(**{'cfg': load(CAFFE), **arguments})
 
 
-@pytest.mark.parametrize(('name', 'stride'), [(DEEPLAB, 32), (DEEPLAB, 16), (UPERNET, 8)])
+@pytest.mark.parametrize(('name', 'stride'), [(DEEPLAB, 32), (DEEPLAB, 16), (UPERNET, 8), (CAFFE, 16)])
 def test_output_stride_can_be_chosen(name, stride):
-    assert swap_backbone(load(name), output_stride=stride).model.backbone.get('output_stride', 32) == stride
+    result = swap(load(name), output_stride=stride)
+    assert result.config.model.backbone.get('output_stride', 32) == stride
+    # The heads of detectors count in strides, those of segmentors do not.
+    assert any('strides that necks and heads declare' in w for w in result.warnings) == (name == CAFFE)

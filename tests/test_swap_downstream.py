@@ -90,7 +90,27 @@ def yolo(version=5, widen=.5):
             type=f'YOLOv{version}HeadModule', in_channels=[256, 512, 1024], widen_factor=widen, num_classes=80)))
 
 
+def distiller():
+    detector = dict(rotated_retinanet().model, type='mmdet.RetinaNet')
+    detector.pop('data_preprocessor')
+    return config('mmrazor', type='SingleTeacherDistill', data_preprocessor=dict(type='mmdet.DetDataPreprocessor', **CAFFE),
+                  architecture=dict(detector, init_cfg=dict(type='Pretrained', checkpoint='student.pth')),
+                  teacher=dict(detector, init_cfg=dict(type='Pretrained', checkpoint='teacher.pth')))
+
+
+def two_backbones():
+    neck = dict(type='mmdet.FPN', in_channels=[256, 512, 1024, 2048], out_channels=256, num_outs=5)
+    return config('mmdet3d', type='Fusion', data_preprocessor=dict(type='Det3DDataPreprocessor', **CAFFE),
+                  img_backbone=RESNET, img_neck=neck, depth_backbone=dict(RESNET, depth=18),
+                  depth_neck=dict(neck, in_channels=[64, 128, 256, 512]), bbox_head=dict(in_channels=256))
+
+
 SWAPPED = [
+    (distiller(), {'architecture.neck.in_channels': UPPER, 'architecture.init_cfg': None,
+                   'teacher.neck.in_channels': [256, 512, 1024, 2048], 'teacher.backbone.type': 'mmdet.ResNet',
+                   'teacher.init_cfg.checkpoint': 'teacher.pth'}),
+    (two_backbones(), {'img_neck.in_channels': ALL, 'depth_neck.in_channels': ALL,
+                       'depth_backbone.type': 'convnext_mm.ConvNeXt'}),
     (rotated_retinanet(), {'neck.in_channels': UPPER, 'neck.start_level': 0, 'bbox_head.in_channels': 256,
                            'data_preprocessor.bgr_to_rgb': True, 'data_preprocessor.pad_size_divisor': 32}),
     (oriented_rcnn(), {'neck.in_channels': ALL, 'rpn_head.in_channels': 256}),

@@ -6,9 +6,9 @@ from mmengine.config import Config
 pytest.importorskip('mmdet', reason='mmdet is not installed')
 pytest.importorskip('mmseg', reason='mmseg is not installed')
 
-from convnext_mm.mm_configs import find_config
+from convnext_mm.mm_configs import find_config, leaf_configs
 from convnext_mm.swap import swap
-from convnext_mm.swap_verify import MissingPackageError, NoKernelError, VerificationError, verify
+from convnext_mm.swap_verify import MissingPackageError, NoKernelError, VerificationError, _self_contained, verify
 
 WORKING = [
     'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py',
@@ -40,6 +40,11 @@ WORKING = [
     'mmdet::soft_teacher/soft-teacher_faster-rcnn_r50-caffe_fpn_180k_semi-0.1-coco.py',
     'mmdet::qdtrack/qdtrack_faster-rcnn_r50_fpn_8xb2-4e_mot17halftrain_test-mot17halfval.py',
     'mmdet::deepsort/deepsort_faster-rcnn_r50_fpn_8xb2-4e_mot17halftrain_test-mot17halfval.py',
+    'mmdet::strongsort/strongsort_yolox_x_8xb4-80e_crowdhuman-mot17halftrain_test-mot17halfval.py',
+    'mmdet::bytetrack/bytetrack_yolox_x_8xb4-80e_crowdhuman-mot17halftrain_test-mot17halfval.py',
+    'mmdet::paa/paa_r50_fpn_1x_coco.py',
+    'mmdet::glip/glip_atss_swin-t_a_fpn_dyhead_pretrain_obj365.py',
+    'mmdet::clrnet/clrnet.py',
     'mmseg::deeplabv3plus/deeplabv3plus_r50-d8_4xb4-160k_ade20k-512x512.py',
     'mmseg::mobilenet_v2/mobilenet-v2-d8_fcn_4xb4-160k_ade20k-512x512.py',
     'mmseg::pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x1024.py',
@@ -54,6 +59,7 @@ WORKING = [
     'mmseg::beit/beit-base_upernet_8xb2-160k_ade20k-640x640.py',
     'mmseg::vit/vit_deit-b16_upernet_8xb2-80k_ade20k-512x512.py',
     'mmseg::segmenter/segmenter_vit-t_mask_8xb1-160k_ade20k-512x512.py',
+    'mmseg::segmenter/segmenter_vit-s_fcn_8xb1-160k_ade20k-512x512.py',
     'mmseg::sem_fpn/fpn_r50_4xb4-160k_ade20k-512x512.py',
     'mmseg::point_rend/pointrend_r50_4xb4-160k_ade20k-512x512.py',
     'mmseg::mask2former/mask2former_r50_8xb2-160k_ade20k-512x512.py',
@@ -74,12 +80,28 @@ def _one_thread():
 
 @pytest.mark.parametrize('name', WORKING, ids=lambda v: v.split('/')[-1][:-3])
 def test_swapped_models_train(name):
+    package, _, inner = name.partition('::')
+    if inner not in leaf_configs(package):
+        pytest.skip(f'this {package} does not have it')
     try:
         seen = verify(swapped(name))
     except MissingPackageError as error:
         pytest.skip(f'the original needs what is not installed here: {error}')
     assert seen.loss > 0
     assert seen.parameters > 1e6
+
+
+def test_settings_need_neither_files_nor_an_accelerator(tmp_path):
+    model = _self_contained(dict(
+        type='GroundingDINO', use_autocast=True, encoder=dict(num_cp=6), pretrained='a.pth',
+        postprocess_model=dict(type='AppearanceFreeLink', checkpoint='b.pth'),
+        bbox_head=dict(type='ATSSVLFusionHead')), tmp_path)
+    assert 'use_autocast' not in model and (model['encoder']['num_cp'], model['pretrained']) == (0, None)
+    assert model['train_cfg']['assigner']['type'] == 'HungarianAssigner'
+    kept = _self_contained(dict(type='GroundingDINO', train_cfg=dict(assigner=dict(type='Mine'))), tmp_path)
+    assert kept['train_cfg']['assigner']['type'] == 'Mine'
+    assert model['postprocess_model']['checkpoint'] is None
+    assert model['bbox_head']['loss_bbox']['type'] == 'GIoULoss'
 
 
 def test_wrong_channels_are_found():

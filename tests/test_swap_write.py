@@ -1,6 +1,7 @@
 """The written config and the tool: what loads, what is printed, what is refused without a trace."""
 import importlib.util
 import re
+import warnings
 
 import pytest
 from conftest import ROOT
@@ -14,6 +15,7 @@ from convnext_mm.errors import UserError
 from convnext_mm.mm_configs import find_config, leaf_configs
 from convnext_mm.swap import swap
 from convnext_mm.swap_edits import plain
+from convnext_mm.swap_verify import verify
 from convnext_mm.swap_write import format_leaf, write_config
 
 RETINANET = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
@@ -53,6 +55,8 @@ def test_what_is_written_loads_as_the_swapped_config(name, full, tmp_path):
 def test_a_leaf_is_short_and_says_why():
     leaf = format_leaf(swapped(RETINANET), 'base.py')
     assert len(leaf.splitlines()) < 35
+    assert '    # channels of the maps that it reads\n    panoptic_head=dict(in_channels=[96, 192, 384, 768]))\n' in \
+        format_leaf(swapped('mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco.py'), 'base.py')
     assert 'neck=dict(' in leaf and 'in_channels=[192, 384, 768]' in leaf
     assert '# only what is read is emitted' in leaf
     assert '_delete_=True' in leaf
@@ -100,12 +104,18 @@ def tool(*arguments):
     return run(module.main, [*map(str, arguments)])
 
 
-def test_the_tool_shows_tries_and_writes(tmp_path, capsys):
+def test_the_tool_shows_tries_and_writes(tmp_path, capsys, monkeypatch, recwarn):
+    def noisy(config):
+        print('a toolbox was imported')
+        warnings.warn('and has something to say', stacklevel=1)
+        return verify(config)
+    monkeypatch.setattr('convnext_mm.swap_command.verify', noisy)
     file = tmp_path / 'new.py'
     assert tool('mmdet::yolox/yolox_s_8xb8-300e_coco.py', '--arch', 'atto', '--pretrained', 'none', '--keep-optimizer',
                 '--out', file) == 0
     out = capsys.readouterr().out
     assert re.search(r'model.neck.in_channels +\[128, 256, 512\] +\[80, 160, 320\] +channels', out)
+    assert 'imported' not in out and not any('something to say' in str(w.message) for w in recwarn)
     assert re.search(r'verified: .*loss \d.*3,37\d,\d+ backbone parameters', out)
     assert 'init_cfg' not in file.read_text() and 'optim_wrapper' not in file.read_text()
 
@@ -119,11 +129,19 @@ def test_the_tool_can_leave_out_the_trial_and_the_file(capsys):
 @pytest.mark.parametrize(('arguments', 'message'), [
     (['mmseg::unet/unet-s5-d16_fcn_4xb4-160k_cityscapes-512x1024.py'], 'UNet'),
     ([RETINANET, '--pretrained', 'convnext_base_in1k'], "arch 'base'"),
-    ([RETINANET, '--no-verify', '--out', 'new.txt'], '--out')])
-def test_the_tool_refuses_in_one_line(arguments, message, capsys):
-    assert tool(*arguments) == 2
-    error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert 'error:' in error and message in error
+    ([RETINANET, '--pretrained', 'convnext_tinny_in1k'], 'did you mean'),
+    ([RETINANET, '--pretrained', 'nowhere/mine.pth'], 'nowhere/mine.pth'),
+    ([RETINANET, '--arch', 'huge'], '--arch'), ([RETINANET, '--output-stride', '4'], '--output-stride'),
+    ([RETINANET, '--out', 'new.txt'], '--out'), ([RETINANET, '--out', find_config(RETINANET)], '--out')])
+def test_the_tool_refuses_in_one_line(arguments, message, capsys, monkeypatch):
+    monkeypatch.setattr('convnext_mm.swap_command.verify', None)  # All of this is found before anything is built.
+    try:
+        code = tool(*arguments)
+    except SystemExit as ended:  # argparse's
+        code = ended.code
+    assert code == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1 and 'error:' in error[0] and message in error[0]
 
 
 def test_nothing_is_written_where_the_model_does_not_work(tmp_path, capsys):

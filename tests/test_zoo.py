@@ -1,11 +1,16 @@
 """The survey of the zoos: what is done once, what is done again, and what the page counts."""
+import contextlib
+import io
 import json
 import shutil
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from convnext_mm import zoo
+from convnext_mm import zoo, zoo_other
 from convnext_mm.errors import UserError
 from convnext_mm.zoo import Log, _distinct, digest, survey
 from convnext_mm.zoo_report import coverage, format_page, write_page
@@ -82,8 +87,6 @@ def test_models_that_differ_in_nothing_that_matters_are_one():
 @pytest.fixture
 def _no_workers(monkeypatch):
     """Tasks run here: a process would import the toolboxes once more."""
-    from concurrent.futures import Future
-
     class Here:
         def __init__(self, *_):
             pass
@@ -110,10 +113,68 @@ def test_survey_of_one_family(tmp_path, capsys):
     assert [row['status'] for row in rows] == ['refused']
     rows = survey(file, 1, 'rpn/rpn_r50-caffe-c4')
     assert [(row['config'], row['status']) for row in rows] == [('mmdet/rpn/rpn_r50-caffe-c4_1x_coco.py', 'verified')]
-    printed, lines = capsys.readouterr().out, file.read_text()
+    printed, lines = capsys.readouterr().err, file.read_text()
     assert 'verified: 1 of 1' in printed and 'min left' in printed
     assert survey(file, 1, 'rpn/rpn_r50-caffe-c4') == rows
-    assert (capsys.readouterr().out, file.read_text()) == ('', lines), 'nothing is done twice'
+    assert (capsys.readouterr().err, file.read_text()) == ('', lines), 'nothing is done twice'
     assert json.loads(lines.splitlines()[-1])['seconds'] > 0
     with pytest.raises(UserError, match="no config of mmdet or mmseg has 'nothing-like-it'"):
         survey(file, 1, 'nothing-like-it')
+
+
+OPEN = [dict(ROWS[0], model='m0'),
+        dict(config='mmdet/a/open.py', status='upstream', reason='its fault', model='m1', necks=True),
+        dict(config='mmdet/a/twin.py', status='upstream', reason='its fault', model='m1', necks=True),
+        dict(config='mmseg/b/open.py', status='package', reason='lap', model='m2')]
+
+
+def test_models_that_do_not_run_are_tried_under_the_other_distributions(tmp_path, monkeypatch):
+    monkeypatch.setattr(zoo_other, 'config_folder', lambda package: Path('/configs', package))
+    monkeypatch.setattr(zoo_other, 'versions', lambda: dict(mmdet='0'))
+    done = []
+
+    def verify_models(tasks, log, workers):
+        done.extend(tasks)
+        return [dict(model=task[2], status='verified' if task[2] == 'm1' else 'package') for task in tasks]
+
+    def run(command, input, env, **_):
+        assert command == ['other/python', '-m', 'convnext_mm.zoo_other']
+        assert env['PYTHONPATH'] == str(Path(zoo.__file__).parents[1])
+        out = io.StringIO()
+        with monkeypatch.context() as patch, contextlib.redirect_stdout(out):
+            patch.setattr('sys.stdin', io.StringIO(input))
+            patch.setattr(zoo_other, 'verify_models', verify_models)
+            print('a toolbox says hello')
+            zoo_other.main()
+        return SimpleNamespace(returncode=0, stdout=out.getvalue())
+
+    monkeypatch.setattr(zoo_other.subprocess, 'run', run)
+    rows = zoo_other.verify_elsewhere(OPEN, 'other/python', tmp_path / 'log', 2)
+    assert done == [('mmdet', '/configs/mmdet/a/twin.py', 'm1'), ('mmseg', '/configs/mmseg/b/open.py', 'm2')]
+    assert [row['status'] for row in rows] == ['verified', 'verified', 'verified', 'package']
+    assert [row.get('under') for row in rows] == [None, dict(mmdet='0'), dict(mmdet='0'), None]
+    page = format_page(rows)
+    assert '2 configs of those verified below are verified there' in page and 'mmdet 0' in page
+    assert '| 2 | its fault | `mmdet/a/open.py` |' in page.split('## Verified under')[1]
+    assert 'others, whose models' not in page, 'what is verified whole is not counted again for its necks'
+
+
+@pytest.mark.parametrize(('python', 'message'), [('no/python', 'cannot be run'), ('false', 'exit code 1')])
+def test_another_interpreter_that_fails(python, message, tmp_path):
+    with pytest.raises(UserError, match=f'--other.*{python}.*{message}'):
+        zoo_other.verify_elsewhere([dict(OPEN[1], config='mmdet/a.py')], python, tmp_path / 'log', 1)
+    assert zoo_other.verify_elsewhere(OPEN[:1], python, tmp_path / 'log', 1) == OPEN[:1], 'nothing to do'
+
+
+def test_reasons_name_no_folder_of_this_machine(tmp_path, monkeypatch):
+    (tmp_path / 'a.py').write_text("_base_ = './missing.py'")
+    monkeypatch.setattr(zoo, 'config_folder', lambda package: tmp_path)
+    row = zoo.swap_one('mmdet', 'a.py')
+    assert row['status'] == 'unloadable' and 'missing.py' in row['reason'] and str(tmp_path) not in row['reason']
+
+
+def test_a_worker_that_was_killed_is_one_line(tmp_path):
+    future = Future()
+    future.set_exception(BrokenProcessPool('terminated abruptly'))
+    with pytest.raises(UserError, match='worker was killed.*goes on from here.*--workers'):
+        zoo._run(SimpleNamespace(submit=lambda *_: future), print, [()], Log(tmp_path / 'log', dict(swap='1', verify='2')), 'verified')
