@@ -55,9 +55,10 @@ class Plan(NamedTuple):
     float32: tuple = ()
     #: Whether importing and loading are measured.
     startup: bool = True
+    precisions: tuple = PRECISIONS
 
     def includes(self, contestant, task, size, precision):
-        """Whether a contestant is measured in a precision, in one task at one size."""
+        """Whether a contestant is measured in one of the precisions, in one task at one size."""
         if contestant.compiled:
             places = self.compiled.get(contestant.name, ((), (), ()))
             return all(value in some for value, some in zip((task, str(size), precision), places))
@@ -75,7 +76,8 @@ def full_plan(device):
         return Plan('tiny', sizes, dict(inference=2, training=3), (3, 15), compiled=compiled,
                     float32=(peers.OURS, peers.MMPRETRAIN), startup=False)
     return Plan('tiny', sizes, dict(inference=45, training=75), (3, 15),
-                compiled={peers.OURS_COMPILED: (('inference',), ('512x512',), PRECISIONS)})
+                compiled={peers.OURS_COMPILED: (('inference',), ('512x512',), PRECISIONS)},
+                precisions=PRECISIONS if environment.has_bfloat16() else PRECISIONS[:1])
 
 
 QUICK = Plan('atto', (Size(4, 64, 64), Size(1, 128, 160)), dict(inference=2, training=3), (2, 5),
@@ -199,7 +201,7 @@ def measure_cell(contestants, task, size, plan, peaks, missing, progress):
     entrants = [c for c in contestants if task in c.tasks]
     rows, calls, warm, reference, works = [], {}, {}, None, {}
     for contestant in entrants:
-        for precision in PRECISIONS:
+        for precision in plan.precisions:
             if not plan.includes(contestant, task, size, precision):
                 continue
             progress(f'{task} {size}: {contestant.name}, {precision}')
@@ -225,7 +227,7 @@ def measure_cell(contestants, task, size, plan, peaks, missing, progress):
             calls[contestant.name, precision], warm[contestant.name, precision] = trial, seconds
             rows.append(row)
     if task == 'inference':
-        for precision in PRECISIONS:
+        for precision in plan.precisions:
             key = limits.OWN_SHAPES, precision
             calls[key] = limits.OwnShapes(stages, precision, device)
             warm[key] = measure.warm_up(calls[key])
@@ -250,9 +252,11 @@ def measure_all(plan, save=lambda results: None):
     line, described = Progress(sys.stderr), environment.describe()
     device = described['device']
     line.show('what the machine reaches')
-    peaks = limits.measure_peaks(device, PRECISIONS, plan.quick)
+    peaks = limits.measure_peaks(device, plan.precisions, plan.quick)
     started = startup.measure(plan.quick, line.show) if plan.startup else None
     contestants, missing = peers.build(plan.arch, device, plan.compiled)
+    if PRECISIONS != plan.precisions:
+        missing['bfloat16'] = 'this processor has no instructions for it'
     for package, why in missing.items():
         line.end(f'without {package}: {why}')
     results = dict(environment=described, arch=plan.arch, depths=ARCHS[plan.arch].depths,

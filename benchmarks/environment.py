@@ -42,6 +42,11 @@ def device():
     return 'cuda' if torch.cuda.is_available() else 'cpu'
 
 
+def has_bfloat16():
+    """Whether there is something to gain from bfloat16: on a CPU, whether oneDNN computes in it (AVX-512)."""
+    return device() == 'cuda' or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 def set_tf32(on):
     """Whether a GPU rounds float32 to TF32; torch's own choice differs between products and convolutions."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = on

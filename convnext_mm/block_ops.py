@@ -118,12 +118,16 @@ def compiled_block(channels):
     # torch counts recompilations by code object: a width has its own.
     function = types.FunctionType(formula.__code__.replace(co_name=f'block_{channels}'), formula.__globals__,
                                   argdefs=formula.__defaults__)
-    compiled = torch.compile(function, dynamic=True, fullgraph=True)
+    compiled, config = torch.compile(function, dynamic=True, fullgraph=True), torch.fx.experimental._config
 
     def run(*args):
-        # Else a first image as high as wide would have the next one compiled again.
-        with torch.fx.experimental._config.patch(use_duck_shape=False):
+        # Else a first image as high as wide would have the next one compiled again. (torch's own patch() takes longer
+        # than small blocks have.)
+        before, config.use_duck_shape = config.use_duck_shape, False
+        try:
             return compiled(*args)
+        finally:
+            config.use_duck_shape = before
     return run
 
 

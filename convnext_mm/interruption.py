@@ -77,10 +77,20 @@ class InterruptionHook(Hook):
                                backend_args=ATOMIC)
         # A process that ends has the others ended by the launcher, the one that writes among them.
         barrier()
-        resume = shlex.join(['python', *_without_resume(sys.argv), '--resume', 'auto'])
+        resume = shlex.join([*_start_of_command(), *_without_resume(sys.argv), '--resume', 'auto'])
         update_status(runner.work_dir, state='interrupted', reason=name, checkpoint=file, resume=resume,
                       exit_code=RunInterrupted.exit_code)
         raise RunInterrupted(f'stopped by {name} after iteration {iteration}; checkpoint {file}; go on with: {resume}')
+
+
+def _start_of_command(environ=os.environ):
+    """What started this process, in front of the script: Python, through torchrun or SLURM where it was one of them."""
+    if 'TORCHELASTIC_RUN_ID' in environ:
+        nodes = environ['GROUP_WORLD_SIZE']
+        # Of several nodes, each was told more than its processes are.
+        return ['torchrun', *([] if nodes == '1' else ['--nnodes', nodes]),
+                '--nproc_per_node', environ['LOCAL_WORLD_SIZE']]
+    return ['srun', 'python'] if 'SLURM_STEP_ID' in environ else ['python']
 
 
 def _without_resume(arguments):

@@ -288,14 +288,16 @@ def cells(device, name):
     plan = backbone.full_plan(device)
     contestant = peers.Contestant(name, None, compiled=name in (peers.OURS_COMPILED, peers.TIMM_COMPILED))
     return [(task, str(size), precision) for task in ('inference', 'training') for size in plan.sizes
-            for precision in backbone.PRECISIONS if plan.includes(contestant, task, size, precision)]
+            for precision in plan.precisions if plan.includes(contestant, task, size, precision)]
 
 
-@pytest.mark.parametrize(('device', 'name', 'number'), [
-    ('cpu', peers.OURS, 12), ('cpu', 'timm conv', 12), ('cpu', peers.OURS_COMPILED, 2), ('cpu', peers.TIMM_COMPILED, 0),
-    ('cuda', peers.OURS, 12), ('cuda', peers.MMPRETRAIN, 12), ('cuda', 'timm conv', 6), ('cuda', peers.OURS_COMPILED, 6),
-    ('cuda', peers.TIMM_COMPILED, 2)])
-def test_plan(device, name, number):
+@pytest.mark.parametrize(('device', 'bfloat16', 'name', 'number'), [
+    ('cpu', True, peers.OURS, 12), ('cpu', True, 'timm conv', 12), ('cpu', True, peers.OURS_COMPILED, 2),
+    ('cpu', True, peers.TIMM_COMPILED, 0), ('cpu', False, peers.OURS, 6), ('cpu', False, peers.OURS_COMPILED, 1),
+    ('cuda', True, peers.OURS, 12), ('cuda', True, peers.MMPRETRAIN, 12), ('cuda', True, 'timm conv', 6),
+    ('cuda', True, peers.OURS_COMPILED, 6), ('cuda', True, peers.TIMM_COMPILED, 2)])
+def test_plan(monkeypatch, device, bfloat16, name, number):
+    monkeypatch.setattr(environment, 'has_bfloat16', lambda: bfloat16)
     assert len(cells(device, name)) == number
 
 

@@ -143,6 +143,15 @@ def test_workers_obey_the_process_that_started_them():
     assert worker.exitcode == 0
 
 
+@pytest.mark.parametrize(('environment', 'start'), [
+    ({}, 'python'), (dict(SLURM_STEP_ID='0', SLURM_JOB_ID='3'), 'srun python'), (dict(SLURM_JOB_ID='3'), 'python'),
+    (dict(TORCHELASTIC_RUN_ID='none', GROUP_WORLD_SIZE='1', LOCAL_WORLD_SIZE='8'), 'torchrun --nproc_per_node 8'),
+    (dict(TORCHELASTIC_RUN_ID='a', GROUP_WORLD_SIZE='4', LOCAL_WORLD_SIZE='8', SLURM_STEP_ID='0'),
+     'torchrun --nnodes 4 --nproc_per_node 8')])
+def test_the_command_starts_as_the_run_did(environment, start):
+    assert interruption._start_of_command(environment) == start.split()
+
+
 @pytest.mark.parametrize(('arguments', 'kept'), [
     (['t.py', 'c.py'], ['t.py', 'c.py']), (['t.py', 'c.py', '--resume'], ['t.py', 'c.py']),
     (['t.py', '--resume', 'auto', 'c.py'], ['t.py', 'c.py']), (['t.py', '--resume=a.pth', 'c.py'], ['t.py', 'c.py']),
