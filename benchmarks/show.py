@@ -125,6 +125,10 @@ def backbone_tables(results):
     return '\n\n'.join(parts)
 
 
+def _plain(value):
+    return f'{value:.0f}' if value >= 100 else f'{value:.3g}'
+
+
 def _bars(axes, rows, value, spread=False):
     """Horizontal bars, one for each name and precision; ours in full colours."""
     names = list(dict.fromkeys(row['name'] for row in rows))
@@ -135,7 +139,8 @@ def _bars(axes, rows, value, spread=False):
         colour = (COLOURS if row['name'].startswith(OURS) else PALE)[row['precision']]
         error = [[value(row) - 1e3 * row['low']], [1e3 * row['high'] - value(row)]] if spread else None
         axes.barh(y, value(row), height * .92, color=colour, xerr=error, error_kw=dict(lw=.8, ecolor='#444'))
-        axes.text(value(row), y, f' {value(row):.3g}', va='center', fontsize=6.5)
+        end = max(value(row), 1e3 * row['high'] if spread else 0)
+        axes.text(end, y, f' {_plain(value(row))}', va='center', fontsize=6.5)
     axes.set_yticks(range(len(names)), names, fontsize=7)
     axes.invert_yaxis()
     axes.margins(x=.14)

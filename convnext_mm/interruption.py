@@ -1,4 +1,5 @@
 """Stopping when asked: a checkpoint at the next iteration, a word on how to go on, an exit code of its own."""
+import contextlib
 import os
 import shlex
 import signal
@@ -18,6 +19,30 @@ from .worker_signals import shield_workers
 
 #: What SLURM, other schedulers and people at a keyboard send.
 SIGNALS = signal.SIGTERM, signal.SIGUSR1, signal.SIGINT
+
+
+@contextlib.contextmanager
+def interruptible(work_dir):
+    """Around a run: a signal ends it at once, with the exit code of an interruption, until the hook takes over.
+
+    Raises:
+        RunInterrupted: Naming the signal and the command that goes on; exit code 75.
+    """
+    process = os.getpid()
+
+    def stop(number, frame):
+        # Workers of data loaders are ended by the training.
+        if os.getpid() == process:
+            name, resume = signal.Signals(number).name, _command_to_resume()
+            update_status(work_dir, state='interrupted', reason=name, resume=resume,
+                          exit_code=RunInterrupted.exit_code)
+            raise RunInterrupted(f'stopped by {name} before the first iteration; go on with: {resume}')
+    before = {number: signal.signal(number, stop) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @HOOKS.register_module()
@@ -77,10 +102,14 @@ class InterruptionHook(Hook):
                                backend_args=ATOMIC)
         # A process that ends has the others ended by the launcher, the one that writes among them.
         barrier()
-        resume = shlex.join([*_start_of_command(), *_without_resume(sys.argv), '--resume', 'auto'])
+        resume = _command_to_resume()
         update_status(runner.work_dir, state='interrupted', reason=name, checkpoint=file, resume=resume,
                       exit_code=RunInterrupted.exit_code)
         raise RunInterrupted(f'stopped by {name} after iteration {iteration}; checkpoint {file}; go on with: {resume}')
+
+
+def _command_to_resume():
+    return shlex.join([*_start_of_command(), *_without_resume(sys.argv), '--resume', 'auto'])
 
 
 def _start_of_command(environ=os.environ):

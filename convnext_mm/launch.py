@@ -14,6 +14,7 @@ from .bad_samples import guard_data
 from .checkpoint_loader import register_loader
 from .checkpoint_reader import trust_pickles
 from .errors import RunInterrupted, UserError
+from .interruption import interruptible
 from .names import type_name
 from .preflight import check_backbone, check_data, check_work_dir
 from .resume import set_resume
@@ -233,7 +234,8 @@ def train(args):
     runner = build_runner(cfg, args.trust_checkpoint)
     begin_status(cfg.work_dir)
     try:
-        runner.train()
+        with interruptible(cfg.work_dir):
+            runner.train()
     except RunInterrupted:
         raise
     except BaseException as error:

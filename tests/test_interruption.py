@@ -8,6 +8,7 @@ import time
 
 import pytest
 import torch
+from mmengine.hooks import Hook
 from toy import ToyData, ToyModel, build_runner
 
 from convnext_mm import interruption
@@ -73,6 +74,35 @@ def test_a_signal_stops_and_the_run_goes_on_exactly(tmp_path, monkeypatch, by_ep
     assert all(a.equal(b) for a, b in zip(whole.model.state_dict().values(), again.model.state_dict().values()))
     # Its file has gone with the next regular one.
     assert not os.path.exists(file)
+
+
+@pytest.mark.parametrize('number', interruption.SIGNALS)
+def test_a_signal_before_the_first_iteration_stops_at_once(tmp_path, monkeypatch, number):
+    class Slow(Hook):
+        priority = 'VERY_HIGH'
+
+        def before_run(self, runner):
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(sys, 'argv', ['tools/train.py', 'c.py'])
+    before = signal.getsignal(number)
+    begin_status(tmp_path)
+    name, command = signal.Signals(number).name, 'python tools/train.py c.py --resume auto'
+    with pytest.raises(RunInterrupted, match=f'{name} before the first iteration; go on with: {command}'), \
+            interruption.interruptible(str(tmp_path)):
+        run(tmp_path, hooks=[Slow()])
+    assert signal.getsignal(number) is before
+    status = read_status(tmp_path)
+    assert {key: status[key] for key in ('state', 'reason', 'exit_code', 'resume')} == dict(
+        state='interrupted', reason=name, exit_code=75, resume=command)
+    # Inside, the hook has the word, and leaves it as it was.
+    with interruption.interruptible(str(tmp_path)):
+        around = signal.getsignal(number)
+        run(tmp_path / 'whole')
+        assert signal.getsignal(number) is around
+        with pytest.raises(RunInterrupted, match='after iteration 3'):
+            run(tmp_path / 'stopped', lambda: Signalled({2: [number]}))
+    assert signal.getsignal(number) is before
 
 
 def test_a_second_ctrl_c_stops_at_once(tmp_path):
