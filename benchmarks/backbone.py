@@ -255,7 +255,7 @@ def measure_all(plan, save=lambda results: None):
     peaks = limits.measure_peaks(device, plan.precisions, plan.quick)
     started = startup.measure(plan.quick, line.show) if plan.startup else None
     contestants, missing = peers.build(plan.arch, device, plan.compiled)
-    if PRECISIONS != plan.precisions:
+    if plan.precisions != PRECISIONS:
         missing['bfloat16'] = 'this processor has no instructions for it'
     for package, why in missing.items():
         line.end(f'without {package}: {why}')
