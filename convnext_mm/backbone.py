@@ -154,7 +154,7 @@ def parse_with_cp(with_cp):
 
 def parse_memory_format(memory_format):
     """torch's memory format of that name."""
-    if memory_format not in MEMORY_FORMATS:
+    if not isinstance(memory_format, str) or memory_format not in MEMORY_FORMATS:
         raise ArgumentValueError(f'memory_format must be one of {", ".join(MEMORY_FORMATS)}, got {memory_format!r}')
     return getattr(torch, memory_format)
 

@@ -331,7 +331,7 @@ def _lacking(entry, fields):
 def check_reach(content):
     """The first number of a COCO file that would stop or exhaust the machine that draws it: text, or None.
 
-    Quick, as it is done before every training: only what is not finite or beyond ``FARTHEST`` counts.
+    Quick, as it is done before every training: only what is no finite number or beyond ``FARTHEST`` counts.
     """
     for entry in content.get('annotations') or ():
         segmentation = entry.get('segmentation')
@@ -339,8 +339,7 @@ def check_reach(content):
             try:
                 near = not values or math.isfinite(sum(values)) and max(values) < FARTHEST and min(values) > -FARTHEST
             except TypeError:
-                # Not a list of numbers; mm says so itself.
-                continue
+                return f'annotation {entry.get("id")!r} has coordinates that are no numbers: {_short(values)}'
             except OverflowError:
                 near = False
             if not near:

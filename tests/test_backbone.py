@@ -1,6 +1,7 @@
 """The backbone: shapes, counts, arguments, freezing, and features equal to those of other libraries."""
 import re
 
+import numpy as np
 import pytest
 import torch
 from conftest import randomise, relative_difference
@@ -105,6 +106,7 @@ BAD = [
     (dict(with_cp=(0, 4)), ValueError, r'with_cp\[1\].*got 4'),
     (dict(memory_format='nhwc'), ValueError, "memory_format.*channels_last, contiguous_format.*got 'nhwc'"),
     (dict(memory_format=1), ValueError, 'memory_format.*got 1'),
+    (dict(memory_format=np.arange(2)), ValueError, r'memory_format.*got array\(\[0, 1\]\)'),
     (dict(compile='yes'), TypeError, "compile.*got 'yes'"),
     (dict(use_grn='yes'), TypeError, "use_grn.*got 'yes'"),
     (dict(output_stride=12), ValueError, 'output_stride.*8, 16, 32.*got 12'),

@@ -188,9 +188,10 @@ def test_coco_files(content, found):
 
 @pytest.mark.parametrize(('polygon', 'beyond'), [
     (SQUARE, False), ([-20, 0, 70, 0, 3, 3], False), ([0, 0, 2e6, 0, 3, 3], True), ([0, 0, -2e6, 0, 3, 3], True),
-    ([0, float('nan'), 1, 0, 3, 3], True), ([1e400, 0, 1, 0, 3, 3], True), ([10 ** 400, 0, 1, 0, 3, 3], True), (['a'], False), ([], False)])
+    ([0, float('nan'), 1, 0, 3, 3], True), ([1e400, 0, 1, 0, 3, 3], True), ([10 ** 400, 0, 1, 0, 3, 3], True), (['a'], True), ([0, None, 1, 0, 3, 3], True), ([0, '9', 1, 0, 3, 3], True), (7, True),
+    ([], False)])
 def test_what_would_exhaust_the_machine(polygon, beyond):
-    """pycocotools draws an edge point by point: one of 1e9 pixels takes all memory there is."""
+    """pycocotools draws an edge point by point: one of 1e9 pixels takes all memory there is, and null is NaN to it."""
     assert bool(check_reach(coco(annotations__1__segmentation=[SQUARE, polygon]))) == beyond
     assert bool(check_reach(coco(annotations__1__bbox=polygon))) == beyond
 
