@@ -307,9 +307,10 @@ def check_coco(content):
             if entry['id'] in ids[part]:
                 yield place, Flaw('id used twice', f'{part}[{number}] has the id {entry["id"]!r} of an earlier one')
             ids[part].add(entry['id'])
-            if part == 'categories' and entry['name'] in names:
-                yield place, Flaw('name used twice', f'{part}[{number}] is another {entry["name"]!r}')
-            names.add(entry.get('name'))
+            if part == 'categories':
+                if entry['name'] in names:
+                    yield place, Flaw('name used twice', f'{part}[{number}] is another {entry["name"]!r}')
+                names.add(entry['name'])
     for number, entry in enumerate(content.get('annotations', [])):
         if _lacking(entry, FIELDS['annotations']):
             continue

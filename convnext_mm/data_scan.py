@@ -149,7 +149,8 @@ def _scan_coco(dataset, keys):
     findings = [Finding(dataset.ann_file, flaw, place) for place, flaw in check_coco(content)]
     if any(finding.place is None for finding in findings):
         return Scan(keys, dataset, None, 0, findings)
-    names = {category.get('name') for category in content['categories'] if isinstance(category, dict)}
+    # A list: damaged names need not be text.
+    names = [category.get('name') for category in content['categories'] if isinstance(category, dict)]
     lacking = [name for name in dataset.metainfo.get('classes', ()) if name not in names]
     if lacking:
         findings.append(Finding(dataset.ann_file, Flaw(

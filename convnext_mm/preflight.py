@@ -31,6 +31,7 @@ PUBLISHED_DATA = {
 #: Where a model keeps the heads that predict the data set's classes.
 HEADS = (('roi_head', 'bbox_head'), ('roi_head', 'mask_head'), ('bbox_head',), ('decode_head',), ('auxiliary_head',))
 _FILES_READ = 8
+_FIX = 'tools/check_data.py tells all that is wrong, and writes a cleaned file with --fix'
 
 
 def check_backbone(cfg):
@@ -199,7 +200,7 @@ def _check_coco(dataset, kind, key, model):
         if not os.path.isfile(path):
             raise _missing(path, key, 'ann_file', dataset, kind)
         annotations = _read_coco(path, key)
-        _check_categories([category.get('name') for category in annotations['categories']], classes, path, key, model)
+        _check_categories(annotations['categories'], classes, path, key, model)
         folder = _require_folder(dataset, kind, key, 'img')
         # One that is missing is passed over in training; several are in another place.
         first = [os.path.join(folder, str(image.get('file_name'))) for image in annotations['images'][:_FILES_READ]]
@@ -223,12 +224,19 @@ def _read_coco(path, key):
                         f'{", ".join(missing)}')
     beyond = check_reach(annotations)
     if beyond:
-        raise UserError(f'{path} ({key}.ann_file): {beyond}; tools/check_data.py tells all that is wrong, and writes a '
-                        'cleaned file with --fix')
+        raise UserError(f'{path} ({key}.ann_file): {beyond}; {_FIX}')
     return annotations
 
 
-def _check_categories(names, classes, path, key, model):
+def _check_categories(categories, classes, path, key, model):
+    names = [category.get('name') for category in categories]
+    chosen = [category for category in categories if category.get('name') in (classes or ())]
+    for what in ('id', 'name'):
+        values = [category.get(what) for category in chosen]
+        twice = [value for value in values if values.count(value) > 1]
+        if twice:
+            # mmdet numbers them one by one, and so beyond the classes.
+            raise UserError(f'{path} ({key}.ann_file) has two categories of the {what} {twice[0]!r}; {_FIX}')
     unknown = [name for name in classes or () if name not in names]
     if unknown:
         heads = ', '.join(sorted({str(number) for _, number in _head_classes(model)})) or 'other'

@@ -46,6 +46,12 @@ def ade(tmp_path):
                        train_dataloader=dict(dataset=dataset)))
 
 
+def rename_category(folder, number, **changes):
+    content = json.loads((folder / 'a.json').read_text())
+    content['categories'][number].update(changes)
+    (folder / 'a.json').write_text(json.dumps(content))
+
+
 def set_key(cfg, key, value):
     cfg.merge_from_dict({key: value})
 
@@ -68,6 +74,8 @@ COCO_CASES = [
     (lambda c, p: (p / 'a.json').write_bytes(b'\xff\xfe\x00'), 'is not JSON'),
     (lambda c, p: (p / 'a.json').write_text('[]'), 'no list of objects images, categories'),
     (lambda c, p: (p / 'a.json').write_text('{"images": [], "categories": [1]}'), 'no list of objects categories'),
+    (lambda c, p: rename_category(p, 1, id=0), r'a\.json \(train_dataloader\.dataset\.ann_file\) has two categories of the id 0; tools/check_data'),
+    (lambda c, p: rename_category(p, 0, name='dog'), r"has two categories of the name 'dog'"),
     (lambda c, p: set_key(c, 'model.roi_head.bbox_head.1.num_classes', 80),
      r'has 2 classes \(cat, dog\), but model\.roi_head\.bbox_head\.1\.num_classes=80: set .*bbox_head\.1\.num_classes=2'),
     (lambda c, p: set_key(c, DATA + 'metainfo.classes', ('cat', 'cow')),
