@@ -97,6 +97,7 @@ COCO = [  # what is broken, what is found
     (lambda d: d.edit(lambda c: c['annotations'][1].update(id=1)), [(FILE, 'id used twice')]),
     (lambda d: d.edit(lambda c: c['images'][5].update(id=1)), [(FILE, 'id used twice')] + [(FILE, 'unknown image')]),
     (lambda d: d.edit(lambda c: c['categories'][0].update(name='oval')), [(FILE, 'unknown category')]),
+    (lambda d: d.edit(lambda c: c['categories'][0].update(name=[])), [(FILE, 'damaged entry'), (FILE, 'unknown category')]),
     (lambda d: d.edit(lambda c: c['annotations'][0].pop('area')), [(FILE, 'damaged entry')]),
     (lambda d: d.edit(lambda c: c.pop('images')), [(FILE, 'damaged entry')]),
     (lambda d: cut(d.file), [(FILE, 'unreadable annotation file')]),
