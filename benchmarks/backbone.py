@@ -2,7 +2,7 @@
 
 Inference, training step (forward and backward, no drop path) and the bytes that autograd keeps, in float32 and under
 bfloat16 autocast; float32 is not TF32. Prints tables and writes JSON, as it stands after every size and task, and a PNG
-chart. Twenty minutes on two cores, under three on a GPU.
+chart. Half an hour on two cores, three minutes on a GPU.
 """
 import argparse
 import sys
