@@ -33,10 +33,7 @@ def interruptible(work_dir):
     def stop(number, frame):
         # Workers of data loaders are ended by the training.
         if os.getpid() == process:
-            name, resume = signal.Signals(number).name, _command_to_resume()
-            update_status(work_dir, state='interrupted', reason=name, resume=resume,
-                          exit_code=RunInterrupted.exit_code)
-            raise RunInterrupted(f'stopped by {name} before the first iteration; go on with: {resume}')
+            raise _interrupted(work_dir, signal.Signals(number).name, 'before the first iteration')
     before = {number: signal.signal(number, stop) for number in SIGNALS}
     try:
         yield
@@ -102,14 +99,15 @@ class InterruptionHook(Hook):
                                backend_args=ATOMIC)
         # A process that ends has the others ended by the launcher, the one that writes among them.
         barrier()
-        resume = _command_to_resume()
-        update_status(runner.work_dir, state='interrupted', reason=name, checkpoint=file, resume=resume,
-                      exit_code=RunInterrupted.exit_code)
-        raise RunInterrupted(f'stopped by {name} after iteration {iteration}; checkpoint {file}; go on with: {resume}')
+        raise _interrupted(runner.work_dir, name, f'after iteration {iteration}; checkpoint {file}', checkpoint=file)
 
 
-def _command_to_resume():
-    return shlex.join([*_start_of_command(), *_without_resume(sys.argv), '--resume', 'auto'])
+def _interrupted(work_dir, name, when, **content):
+    """Note in the status that signal ``name`` ended a run; return the error that says so."""
+    resume = shlex.join([*_start_of_command(), *_without_resume(sys.argv), '--resume', 'auto'])
+    update_status(work_dir, state='interrupted', reason=name, resume=resume, exit_code=RunInterrupted.exit_code,
+                  **content)
+    return RunInterrupted(f'stopped by {name} {when}; go on with: {resume}')
 
 
 def _start_of_command(environ=os.environ):
