@@ -72,7 +72,7 @@ def describe():
 
 def file_name(environment):
     """A name for the results of some hardware: ``intel-r-xeon-r-processor-2-threads``."""
-    text = environment.get('gpu') or f'{environment["cpu"]} {environment["threads"]} threads'
+    text = environment.get('gpu') or '{cpu} {cpu_capability} {threads} threads'.format(**environment)
     return re.sub(r'[^a-z0-9]+', '-', text.lower()).strip('-')
 
 

@@ -257,7 +257,7 @@ class ConvNeXt(BaseModule):
                               self.memory_format, compile)
                 for _ in range(self.depths[i]))))
         for i in self.out_indices:
-            self.add_module(f'norm{i}', LayerNorm2d(self.channels[i]))
+            self.add_module(f'norm{i}', LayerNorm2d(self.channels[i], channels_first=True))
         self._init_parameters()
         self._freeze()
         checkpoint_loader.register_loader()

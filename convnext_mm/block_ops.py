@@ -4,8 +4,9 @@
   weight gradient of a 7 x 7 kernel runs as a dense convolution in blocks of 16 channels; kernels up to 3 wide have a
   depthwise one, which is 2 to 14 times as fast in all.
 * :func:`residual_mlp`: keeps the pixels before the LayerNorm and before the GELU and recomputes the rest; gamma and
-  the residual are one pass, and gamma's gradient comes from the second weight's; on a CPU the layers run over pieces of
-  the image that stay in the cache.
+  the residual are one pass, and gamma's gradient comes from the second weight's. On a GPU, what stands between the
+  matrix products has kernels of its own (:mod:`convnext_mm.pointwise`); on a CPU the layers run over pieces of the
+  image that stay in the cache.
 
 Tensors are channels last: ``(N, H, W, C)`` in memory, whatever the order of their axes.
 """
@@ -18,8 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
-#: Pixels of a piece on a CPU: a few MB of hidden values, and matrix products long enough to run at their peak.
+#: Pixels of a piece on a CPU in float32, twice as many in bfloat16: a few MB of hidden values, and matrix products
+#: long enough to run at their peak.
 PIECE = 2048
+#: Fewest channels for which a convolution is the faster matrix product in float32.
+CONVOLUTION_SINCE = 192
 _KERNEL = 7
 _PAD = _KERNEL // 2
 #: (column in the middle, width): how the columns of the kernel are shared out.
@@ -30,8 +34,13 @@ _TORCH_SINCE, _CAPABILITY_SINCE = (2, 7), (8, 0)
 
 
 def has_kernels(device):
-    """Whether a device, ``torch.device``, runs the kernels of :mod:`convnext_mm.depthwise`."""
+    """Whether a device, ``torch.device``, runs the kernels of this package's own."""
     return _try_kernels(device)
+
+
+def takes_kernels(x):
+    """Whether there are kernels for a tensor: plain ones of their precisions, on a device that runs them."""
+    return type(x) is torch.Tensor and x.dtype in _KERNEL_TYPES and has_kernels(x.device)
 
 
 def _has_autocast(kind):
@@ -54,17 +63,20 @@ def _try_kernels(device):
     # Triton compiles with what the machine has.
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        warnings.warn(f'depthwise convolutions run on cuDNN, slower: Triton does not run on {device} ({reason})',
+        warnings.warn(f'blocks run on kernels of torch alone, slower: Triton does not run on {device} ({reason})',
                       stacklevel=2)
         return False
     return True
 
 
+def _is_small(x):
+    """The kernels of the convolution count in 32 bits in an image."""
+    return x.shape[1] * x.shape[2] * x.shape[3] < 2 ** 31
+
+
 def _conv(x, weight, bias, dilation=1):
     """``F.conv2d``, or the same by a kernel of this package's own, for compilers too."""
-    # In an image, the kernels count in 32 bits.
-    if dilation == 1 and x.dtype in _KERNEL_TYPES and weight.dtype in _KERNEL_TYPES and has_kernels(x.device) \
-            and x.shape[1] * x.shape[2] * x.shape[3] < 2 ** 31:
+    if dilation == 1 and x.dtype in _KERNEL_TYPES and has_kernels(x.device) and _is_small(x):
         return torch.ops.convnext_mm.depthwise_conv(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
     return F.conv2d(x, weight, bias, padding=_PAD * dilation, dilation=dilation, groups=weight.shape[0])
 
@@ -88,7 +100,7 @@ def block(x, scale, conv_weight, conv_bias, norm_weight, norm_bias, weight1, bia
         # It looks at the whole image between the two layers.
         return formula(x, scale, conv_weight, conv_bias, norm_weight, norm_bias, weight1, bias1, grn_gamma, grn_beta,
                        weight2, bias2, gamma, eps, dilation, conv=depthwise_conv)
-    y = depthwise_conv(x.to(_precision(x)), conv_weight, conv_bias, dilation)
+    y = depthwise_conv(x, conv_weight, conv_bias, dilation, _precision(x))
     x, y = x.permute(0, 2, 3, 1), y.permute(0, 2, 3, 1)
     result = residual_mlp(x, y, scale, norm_weight, norm_bias, weight1, bias1, weight2, bias2, gamma, eps)
     return result.permute(0, 3, 1, 2)
@@ -131,16 +143,39 @@ def compiled_block(channels):
     return run
 
 
-def _precision(x):
-    """Precision in which autocast, or else the input, has the branch computed."""
-    kind = x.device.type
+def _autocast_dtype(kind):
+    """Precision of autocast on a kind of device; None where it is off."""
     if hasattr(torch, 'get_autocast_dtype'):
         enabled = _has_autocast(kind) and torch.is_autocast_enabled(kind)
-        return torch.get_autocast_dtype(kind) if enabled else x.dtype
+        return torch.get_autocast_dtype(kind) if enabled else None
     # Before torch 2.4.
     if kind == 'cpu':
-        return torch.get_autocast_cpu_dtype() if torch.is_autocast_cpu_enabled() else x.dtype
-    return torch.get_autocast_gpu_dtype() if torch.is_autocast_enabled() else x.dtype
+        return torch.get_autocast_cpu_dtype() if torch.is_autocast_cpu_enabled() else None
+    return torch.get_autocast_gpu_dtype() if torch.is_autocast_enabled() else None
+
+
+def _precision(x):
+    """Precision in which autocast, or else the input, has the branch computed."""
+    return _autocast_dtype(x.device.type) or x.dtype
+
+
+def layer_norm(x, weight, bias, eps, channels_first=False):
+    """``F.layer_norm`` of the channels of images ``(N, H, W, C)``; the result, of that shape, is contiguous as
+    ``(N, C, H, W)`` if ``channels_first``."""
+    if takes_kernels(x):
+        from . import pointwise
+        function = pointwise.LayerNorm.apply if _records(x, weight, bias) else pointwise.normalize
+        dtype = torch.float32 if _autocast_dtype(x.device.type) else x.dtype
+        with torch.cuda.device_of(x):
+            y = function(x.contiguous(), weight, bias, eps, dtype, channels_first)
+        return y.permute(0, 2, 3, 1) if channels_first else y
+    return plain_layer_norm(x, weight, bias, eps, channels_first)
+
+
+def plain_layer_norm(x, weight, bias, eps, channels_first=False):
+    """:func:`layer_norm` in torch's own operations."""
+    y = F.layer_norm(x, (x.shape[-1],), weight, bias, eps)
+    return y.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1) if channels_first else y
 
 
 def response_norm(x, gamma, beta):
@@ -151,11 +186,28 @@ def response_norm(x, gamma, beta):
     return gamma * (x * response) + beta + x
 
 
-def depthwise_conv(x, weight, bias, dilation):
-    """``F.conv2d`` of images ``(N, C, H, W)`` with one 7 x 7 kernel a channel, ``(C, 1, 7, 7)``; size is kept."""
-    if x.device.type == 'cpu' and dilation == 1 and weight.requires_grad and torch.is_grad_enabled():
-        return _DepthwiseConv.apply(x, weight, bias)
-    return _conv(x, weight, bias, dilation)
+def _records(*tensors):
+    """Whether autograd records what is done with some tensors, or None."""
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+def depthwise_conv(x, weight, bias, dilation, dtype=None):
+    """``F.conv2d`` of images ``(N, C, H, W)`` with one 7 x 7 kernel a channel, ``(C, 1, 7, 7)``; size is kept.
+
+    ``dtype`` is the precision of the result; by default that of ``x``.
+    """
+    dtype, grad = dtype or x.dtype, _records(x, weight, bias)
+    if dilation == 1 and takes_kernels(x) and dtype in _KERNEL_TYPES and _is_small(x):
+        from . import depthwise
+        with torch.cuda.device_of(x):
+            if grad:
+                y = depthwise.DepthwiseConv.apply(x.to(dtype).permute(0, 2, 3, 1), weight, bias)
+            else:
+                y = depthwise.convolve(x.permute(0, 2, 3, 1), weight, bias, dtype=dtype)
+        return y.permute(0, 3, 1, 2)
+    if dilation == 1 and x.device.type == 'cpu' and grad and weight.requires_grad:
+        return _DepthwiseConv.apply(x.to(dtype), weight, bias)
+    return _conv(x.to(dtype), weight, bias, dilation)
 
 
 def _conv_backward(grad, x, weight, padding, wanted):
@@ -220,7 +272,12 @@ def residual_mlp(x, y, scale, norm_weight, norm_bias, weight1, bias1, weight2, b
         Tensor: ``(N, H, W, C)``, in the wider of the precisions of ``x`` and ``gamma`` (of ``y`` without a gamma).
     """
     arguments = x, y, scale, norm_weight, norm_bias, weight1, bias1, weight2, bias2, gamma
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in arguments):
+    grad = _records(*arguments)
+    if takes_kernels(x) and takes_kernels(y):
+        from . import pointwise
+        with torch.cuda.device_of(x):
+            return pointwise.residual_mlp(*arguments, eps, result_type(x, y, gamma), grad)
+    if grad:
         return _ResidualMLP.apply(*arguments, eps)
     return _forward(*arguments, eps, keep=False)[0]
 
@@ -233,7 +290,7 @@ def result_type(x, y, gamma):
 def _pieces(pixels, device, dtype):
     """Slices of one length, the last excepted; one empty slice where there is nothing."""
     # Sums of pieces lose more in float16, whose gradients are often near its smallest numbers.
-    step = PIECE if device.type == 'cpu' and dtype != torch.float16 else max(pixels, 1)
+    step = PIECE * 4 // dtype.itemsize if device.type == 'cpu' and dtype != torch.float16 else max(pixels, 1)
     return [slice(start, min(start + step, pixels)) for start in range(0, max(pixels, 1), step)]
 
 
@@ -242,37 +299,57 @@ def _per_pixel(scale, shape):
 
 
 def _norm(y, weight, bias, eps):
-    """LayerNorm with its statistics, in the precision of its weight; shared by both directions."""
-    y = y.to(weight.dtype)
-    return y, *torch.native_layer_norm(y, (y.shape[-1],), weight, bias, eps)
+    """LayerNorm in the precision of ``y``, with its statistics; computed in that of its weight."""
+    # On a CPU, torch's takes a weight in float32 beside half precision.
+    mixed = y.device.type == 'cpu' and weight.dtype == torch.float32 and y.dtype.itemsize == 2
+    normed, *statistics = torch.native_layer_norm(y if mixed else y.to(weight.dtype), (y.shape[-1],), weight, bias, eps)
+    return normed.to(y.dtype), *statistics
+
+
+def _linear(x, weight, bias, out):
+    """``F.linear``; the result is in ``out``, or in memory of its own.
+
+    In float32, torch leaves products of matrices to a library that does not know every processor: on AMD's with
+    AVX-512, oneDNN's convolutions are a tenth faster.
+    """
+    if x.dtype == torch.float32 and x.device.type == 'cpu' and len(x) and min(weight.shape) >= CONVOLUTION_SINCE and \
+            torch.backends.mkldnn.is_available() and torch._C._get_mkldnn_enabled():
+        # Pixels as an image of one row, channels last.
+        y = F.conv2d(x[None, None].permute(0, 3, 1, 2), weight[:, :, None, None], bias)
+        return y.permute(0, 2, 3, 1)[0, 0]
+    return torch.mm(x, weight.t(), out=out) if bias is None else torch.addmm(bias, x, weight.t(), out=out)
 
 
 def _forward(x, y, scale, norm_weight, norm_bias, weight1, bias1, weight2, bias2, gamma, eps, keep):
-    """The result; with ``keep``, the values before the GELU, and those before gamma where the gradient needs them."""
+    """The result; with ``keep``, the values before the GELU by the piece, and those before gamma where the gradient
+    needs them."""
     dtype, shape = y.dtype, x.shape
     scale, x, y = _per_pixel(scale, shape), x.reshape(-1, shape[-1]), y.reshape(-1, shape[-1])
     pieces = _pieces(len(x), x.device, dtype)
-    longest = pieces[0].stop
     weight1, bias1, weight2, bias2 = (t.to(dtype) for t in (weight1, bias1, weight2, bias2))
     result = x.new_empty(x.shape, dtype=result_type(x, y, gamma))
-    kept = y.new_empty(len(y) if keep else longest, len(weight1))
-    activated = torch.empty_like(kept[:longest]) if keep else kept
-    before_gamma = torch.empty_like(y) if keep and gamma is not None and not _from_weight(dtype) else None
+    kept, before_gamma = [], torch.empty_like(y) if keep and gamma is not None and not _from_weight(dtype) else None
+    # Memory that is asked for and given back by the piece costs more than what is computed in it.
+    hidden_buffer = y.new_empty(pieces[0].stop, len(weight1))
+    branch_buffer = None if result.dtype == dtype else y.new_empty(pieces[0].stop, y.shape[1])
     for rows in pieces:
-        length = rows.stop - rows.start
-        hidden, active = kept[rows] if keep else kept[:length], activated[:length]
-        normed = _norm(y[rows], norm_weight, norm_bias, eps)[1]
-        torch.addmm(bias1, normed.to(dtype), weight1.t(), out=hidden)
-        torch._C._nn.gelu(hidden, out=active)
-        branch = torch.addmm(bias2, active, weight2.t())
+        length, part = rows.stop - rows.start, result[rows]
+        normed = _norm(y[rows], norm_weight, norm_bias, eps)[0]
+        hidden = _linear(normed, weight1, bias1, None if keep else hidden_buffer[:length])
+        if keep:
+            kept.append(hidden)
+        active = torch._C._nn.gelu(hidden, out=hidden_buffer[:length] if keep else hidden)
+        branch = _linear(active, weight2, bias2, part if branch_buffer is None else branch_buffer[:length])
         if before_gamma is not None:
             before_gamma[rows] = branch
+        if branch.dtype != result.dtype:
+            branch = part.copy_(branch)
         if scale is not None:
-            branch = branch * scale[rows]
+            branch.mul_(scale[rows])
         if gamma is None:
-            torch.add(x[rows], branch, out=result[rows])
+            torch.add(x[rows], branch, out=part)
         else:
-            torch.addcmul(x[rows], branch, gamma, out=result[rows])
+            torch.addcmul(x[rows], branch, gamma, out=part)
     return result.view(shape), kept, before_gamma
 
 
@@ -288,53 +365,64 @@ class _ResidualMLP(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, *arguments):
-        result, hidden, before_gamma = _forward(*arguments, keep=True)
+        result, kept, before_gamma = _forward(*arguments, keep=True)
         x, *others, ctx.eps = arguments
         ctx.x_dtype = x.dtype
-        ctx.save_for_backward(hidden, before_gamma, *others)
+        ctx.save_for_backward(before_gamma, *others, *kept)
         return result
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        hidden, before_gamma, y, scale, norm_weight, norm_bias, weight1, bias1, weight2, bias2, gamma = \
+        before_gamma, y, scale, norm_weight, norm_bias, weight1, bias1, weight2, bias2, gamma, *kept = \
             ctx.saved_tensors
         dtype, shape = y.dtype, y.shape
         grad_x, scale = grad.to(ctx.x_dtype), _per_pixel(scale, shape)
         grad, y = grad.reshape(-1, shape[-1]), y.reshape(-1, shape[-1])
-        first, second = weight1.to(dtype), weight2.to(dtype)
+        # Gamma's products are with the weight where its gradient comes from that of the weight.
+        folded = gamma is not None and before_gamma is None
+        first, second = (t.t().to(dtype).contiguous() for t in (
+            weight1, weight2 * gamma[:, None] if folded else weight2))
         grad_y = torch.empty_like(y)
         grad_norm_weight, grad_norm_bias, grad_bias1, grad_bias2 = map(
             torch.zeros_like, (norm_weight, norm_bias, bias1, bias2))
         grad_weight1, grad_weight2 = torch.empty_like(weight1), torch.empty_like(weight2)
         grad_gamma = None if gamma is None else torch.zeros_like(gamma)
         pieces = _pieces(len(y), y.device, dtype)
-        buffers = hidden.new_empty(2, pieces[0].stop, hidden.shape[1])
+        longest = pieces[0].stop
+        buffers, narrow = kept[0].new_empty(2, longest, len(weight1)), y.new_empty(longest, shape[-1])
+        wide = norm_weight.new_empty(2, longest, shape[-1])
         wanted1, wanted2 = ctx.needs_input_grad[5], ctx.needs_input_grad[7] or ctx.needs_input_grad[9]
-        for rows in pieces:
-            active, grad_hidden = buffers[:, :rows.stop - rows.start]
-            branch = grad[rows] if scale is None else grad[rows] * scale[rows]
+        for rows, hidden in zip(pieces, kept):
+            length = len(hidden)
+            active, grad_hidden = buffers[:, :length]
+            branch, y_rows = grad[rows], y[rows]
+            if scale is not None:
+                branch = torch.mul(branch, scale[rows], out=wide[0, :length])
             if before_gamma is not None:
                 grad_gamma += (branch * before_gamma[rows]).sum(0)
                 branch = branch * gamma
             grad_bias2 += branch.sum(0)
+            if branch.dtype != dtype:
+                branch = narrow[:length].copy_(branch)
             if wanted2:
-                torch._C._nn.gelu(hidden[rows], out=active)
-                _add_product(grad_weight2, branch.to(dtype).t(), active, rows)
-            if gamma is not None and before_gamma is None:
-                branch = branch * gamma
-            torch.mm(branch.to(dtype), second, out=active)
-            torch.ops.aten.gelu_backward.grad_input(active, hidden[rows], grad_input=grad_hidden)
+                torch._C._nn.gelu(hidden, out=active)
+                _add_product(grad_weight2, branch.t(), active, rows)
+            grad_active = _linear(branch, second, None, active)
+            torch.ops.aten.gelu_backward.grad_input(grad_active, hidden, grad_input=grad_hidden)
             grad_bias1 += grad_hidden.sum(0, dtype=bias1.dtype)
-            y_rows, normed, mean, deviation = _norm(y[rows], norm_weight, norm_bias, ctx.eps)
+            normed, mean, deviation = _norm(y_rows, norm_weight, norm_bias, ctx.eps)
             if wanted1:
-                _add_product(grad_weight1, grad_hidden.t(), normed.to(dtype), rows)
-            grad_normed = torch.mm(grad_hidden, first).to(y_rows.dtype)
+                _add_product(grad_weight1, grad_hidden.t(), normed, rows)
+            grad_normed = _linear(grad_hidden, first, None, narrow[:length])
+            if norm_weight.dtype != dtype:
+                # torch's takes two precisions, but sums the weight's gradient in the lower one.
+                grad_normed, y_rows = wide[0, :length].copy_(grad_normed), wide[1, :length].copy_(y_rows)
             grad_y[rows], of_weight, of_bias = torch.ops.aten.native_layer_norm_backward(
                 grad_normed, y_rows, (shape[-1],), mean, deviation, norm_weight, norm_bias, (True, True, True))
             grad_norm_weight += of_weight
             grad_norm_bias += of_bias
-        if gamma is not None and before_gamma is None:
+        if folded:
             # These gradients are of gamma's products with the weight and the bias.
             if wanted2:
                 grad_gamma = torch.linalg.vecdot(grad_weight2, weight2) + grad_bias2 * bias2

@@ -2,10 +2,12 @@
 
 Images are ``(N, H, W, C)`` here, and contiguous.
 """
+import functools
 from typing import NamedTuple
 
 import torch
 import triton
+from torch.autograd.function import once_differentiable
 
 from . import depthwise_kernels
 
@@ -13,8 +15,12 @@ KERNEL = depthwise_kernels.KERNEL
 COLS = depthwise_kernels.COLS.value
 #: Channels of a program, one a lane of a warp.
 BLOCK = 32
-#: Programs that fill a GPU, and the fewest rows that one is given for that.
-PROGRAMS, ROWS = 2048, 8
+#: Registers of a thread, and the warps that a multiprocessor has room for with so many.
+REGISTERS, WARPS = 168, 12
+#: The fewest rows of a program: it goes over three more at either end.
+ROWS = 8
+#: Partial sums of a weight's gradient that are added at once.
+SUMMED = 32
 #: Triton's interpreter takes no PTX.
 _ASSEMBLY = isinstance(depthwise_kernels.convolve, triton.JITFunction)
 
@@ -23,46 +29,60 @@ def _blocks(count, size):
     return -(-count // size)
 
 
+@functools.cache
+def _processors(device):
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == 'cuda' else 1
+
+
 class _Plan(NamedTuple):
     """How images ``(N, H, W, C)`` are shared out among programs."""
 
-    #: Blocks of channels; groups of strips; rows of a program; strips of ``COLS`` columns of a program, one a warp.
+    #: Blocks of channels; strips of ``COLS`` columns side by side in a program, one a warp; rows of such strips of a
+    #: program; programs of a block of channels.
     channels: int
-    across: int
-    rows: int
     strips: int
+    rows: int
+    programs: int
 
 
-def _plan(x):
-    n, h, w, c = x.shape
-    strips = _blocks(w, COLS)
+@functools.lru_cache(maxsize=4096)
+def _plan(shape, warps):
+    """As many programs as run at once on a GPU with room for so many warps, all with as many rows."""
+    n, h, w, c = shape
+    strips, channels = _blocks(w, COLS), _blocks(c, BLOCK)
     # Neighbours share a cache, but a program's second warp is not to be idle in a narrow image.
-    together = 1 if strips % 2 and strips < 5 else 2
-    channels, across = _blocks(c, BLOCK), _blocks(strips, together)
-    parts = min(max(PROGRAMS // (n * across * channels), 1), _blocks(h, ROWS))
-    return _Plan(channels, across, _blocks(h, parts), together)
+    together = 1 if strips % 2 and strips < 9 else 2
+    total = n * _blocks(strips, together) * h
+    rows = max(_blocks(total, max(warps // together // channels, 1)), min(ROWS, h))
+    return _Plan(channels, together, rows, _blocks(total, rows))
 
 
-def convolve(x, weight, bias, flip=False):
+def lay_out(weight):
+    """A weight ``(C, 1, 7, 7)`` as the kernels read it, ``(49, C)``."""
+    return weight.reshape(len(weight), -1).t().contiguous()
+
+
+def convolve(x, taps, bias, flip=False, dtype=None):
     """Convolution of images, any of float32, bfloat16 and float16, summed in float32.
 
     Args:
         x (Tensor): ``(N, H, W, C)``.
-        weight (Tensor): ``(C, 1, 7, 7)``.
+        taps (Tensor): The weight as :func:`lay_out` has it, ``(49, C)``.
         bias (Tensor): ``(C)``.
         flip (bool): Turn the weight around and leave the bias out, for the input's gradient. Defaults to False.
+        dtype (torch.dtype, optional): Of the result. Defaults to that of ``x``.
 
     Returns:
-        Tensor: ``(N, H, W, C)``, of the precision of ``x``.
+        Tensor: ``(N, H, W, C)``.
     """
     x = x.contiguous()
     n, h, w, c = x.shape
-    out = torch.empty_like(x)
+    out = torch.empty_like(x, dtype=dtype)
     if out.numel():
-        taps = weight.reshape(c, -1).t().contiguous()
-        plan = _plan(x)
-        depthwise_kernels.convolve[plan.channels * plan.across, _blocks(h, plan.rows), n](
-            x, taps, bias, out, h, w, plan.rows, c, flip, plan.strips, BLOCK, _ASSEMBLY, num_warps=plan.strips)
+        plan = _plan(x.shape, WARPS * _processors(x.device))
+        depthwise_kernels.convolve[plan.channels, plan.programs](
+            x, taps, bias, out, n, h, w, plan.rows, c, flip, plan.strips, BLOCK, _ASSEMBLY, num_warps=plan.strips,
+            maxnreg=REGISTERS)
     return out
 
 
@@ -74,30 +94,30 @@ def weight_gradient(x, grad):
     """
     x, grad = x.contiguous(), grad.contiguous()
     n, h, w, c = x.shape
+    empty = x.new_empty if x.numel() else x.new_zeros
+    grads = empty(c, 1, KERNEL, KERNEL, dtype=torch.float32), empty(c, dtype=torch.float32)
     if not x.numel():
-        return x.new_zeros(c, 1, KERNEL, KERNEL, dtype=torch.float32), x.new_zeros(c, dtype=torch.float32)
-    plan = _plan(x)
-    patches = n * plan.across * _blocks(h, plan.rows)
-    # All programs get as many patches. What each sums is added up in one order: no run differs from another.
-    programs = _blocks(patches, _blocks(patches * plan.channels, PROGRAMS))
-    sums = x.new_empty(programs, KERNEL * KERNEL + 1, c, dtype=torch.float32)
-    depthwise_kernels.weigh[plan.channels, programs](
-        x, grad, sums, n, h, w, plan.rows, c, plan.strips, BLOCK, _ASSEMBLY, num_warps=plan.strips)
-    sums = sums.sum(0)
-    return sums[:-1].t().reshape(c, 1, KERNEL, KERNEL).contiguous(), sums[-1].clone()
+        return grads
+    plan = _plan(x.shape, WARPS * _processors(x.device))
+    # What each program sums is added up in one order: no run differs from another.
+    sums = x.new_empty(plan.programs, KERNEL * KERNEL + 1, c, dtype=torch.float32)
+    depthwise_kernels.weigh[plan.channels, plan.programs](
+        x, grad, sums, n, h, w, plan.rows, c, plan.strips, BLOCK, _ASSEMBLY, num_warps=plan.strips, maxnreg=REGISTERS)
+    depthwise_kernels.add_up[KERNEL * KERNEL + 1, plan.channels](sums, *grads, plan.programs, c, SUMMED, BLOCK)
+    return grads
 
 
 @torch.library.custom_op('convnext_mm::depthwise_conv', mutates_args=())
 def depthwise_conv(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
     """:func:`convolve` with gradients."""
     with torch.cuda.device_of(x):
-        return convolve(x, weight, bias)
+        return convolve(x, lay_out(weight), bias)
 
 
 @torch.library.custom_op('convnext_mm::depthwise_conv_input_gradient', mutates_args=())
 def _input_gradient(grad: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
     with torch.cuda.device_of(grad):
-        return convolve(grad, weight, bias, flip=True)
+        return convolve(grad, lay_out(weight), bias, flip=True)
 
 
 @torch.library.custom_op('convnext_mm::depthwise_conv_weight_gradient', mutates_args=())
@@ -132,3 +152,23 @@ def _backward(ctx, grad):
 
 
 depthwise_conv.register_autograd(_backward, setup_context=_keep)
+
+
+class DepthwiseConv(torch.autograd.Function):
+    """``DepthwiseConv.apply(x, weight, bias)``: the operator where nothing is compiled, which costs less in Python."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias):
+        taps = lay_out(weight)
+        ctx.save_for_backward(x, taps, bias)
+        return convolve(x, taps, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        x, taps, bias = ctx.saved_tensors
+        grad_x = convolve(grad, taps, bias, flip=True) if ctx.needs_input_grad[0] else None
+        if not any(ctx.needs_input_grad[1:]):
+            return grad_x, None, None
+        grad_weight, grad_bias = weight_gradient(x, grad)
+        return grad_x, grad_weight.to(taps.dtype), grad_bias.to(bias.dtype)

@@ -87,56 +87,68 @@ def _store_row(image, row, first, last, pixels, C: tl.constexpr, col, width, ins
         tl.store(start + j * C, values[j].to(image.dtype.element_ty), mask=inside & (col + j < width))
 
 
-@triton.jit(do_not_specialize=('height', 'width', 'rows'))
-def convolve(x, weight, bias, out, height, width, rows, C: tl.constexpr, FLIP: tl.constexpr, STRIPS: tl.constexpr,
-             BLOCK: tl.constexpr, ASSEMBLY: tl.constexpr):
+@triton.jit
+def _next_patch(at, stop, height, width, across, C: tl.constexpr, STRIPS: tl.constexpr):
+    """Of the rows of all strips, laid end to end, those from ``at`` to ``stop`` that are in one strip.
+
+    Returns the offset of their image, its columns, and the first row and the one behind the last.
+    """
+    strips = at // height
+    first = at - strips * height
+    col = ((strips % across * STRIPS + tl.arange(0, STRIPS)) * COLS)[:, None]
+    return (strips // across).to(tl.int64) * height * width * C, col, first, tl.minimum(first + stop - at, height)
+
+
+@triton.jit(do_not_specialize=('batch', 'height', 'width', 'rows'))
+def convolve(x, weight, bias, out, batch, height, width, rows, C: tl.constexpr, FLIP: tl.constexpr,
+             STRIPS: tl.constexpr, BLOCK: tl.constexpr, ASSEMBLY: tl.constexpr):
     """``out``: the convolution of ``x``; with ``FLIP`` by the kernel turned around and without the bias, as the input's
     gradient has it.
 
-    ``x`` and ``out`` are ``(N, height, width, C)`` in memory, ``weight`` ``(49, C)`` and ``bias`` ``(C)``. The grid is
-    (channel blocks x groups of ``STRIPS`` strips, groups of ``rows`` rows, N).
+    ``x`` and ``out`` are ``(batch, height, width, C)`` in memory, ``weight`` ``(49, C)`` and ``bias`` ``(C)``. The grid
+    is (channel blocks, programs): a program has ``rows`` rows of strips of ``STRIPS * COLS`` columns.
     """
-    channel_blocks: tl.constexpr = (C + BLOCK - 1) // BLOCK
-    image = tl.program_id(2).to(tl.int64) * height * width * C
-    x += image
-    out += image
-    c = (tl.program_id(0) % channel_blocks * BLOCK + tl.arange(0, BLOCK))[None, :]
-    col = ((tl.program_id(0) // channel_blocks * STRIPS + tl.arange(0, STRIPS)) * COLS)[:, None]
-    inside = (c < C) & (col < width)
-    pixels = col * C + c
+    c = (tl.program_id(0) * BLOCK + tl.arange(0, BLOCK))[None, :]
+    strip = tl.arange(0, STRIPS)[:, None]
     taps = ()
     for kh in tl.static_range(7):
         line = ()
         for kw in tl.static_range(7):
             k = 48 - (kh * 7 + kw) if FLIP else kh * 7 + kw
-            line = line + (tl.load(weight + k * C + c + 0 * col, mask=inside, other=0.).to(tl.float32),)
+            line = line + (tl.load(weight + k * C + c + 0 * strip, mask=c + 0 * strip < C, other=0.).to(tl.float32),)
         taps = taps + (line,)
     start = tl.zeros((STRIPS, BLOCK), tl.float32)
     if not FLIP:
-        start += tl.load(bias + c + 0 * col, mask=inside, other=0.).to(tl.float32)
+        start += tl.load(bias + c + 0 * strip, mask=c + 0 * strip < C, other=0.).to(tl.float32)
     fresh = _repeat(start, COLS)
-    first = tl.program_id(1) * rows
-    last = tl.minimum(first + rows, height)
-    # Rows outside of the image are zeros: nobody needs to go over them.
-    begin, end = tl.maximum(first - 3, 0), tl.minimum(last + 3, height)
-    values = _load_row(x, begin, col, pixels, C, height, width, inside, -3, COLS + 6)
-    # Results under way when row r comes: those of rows r - 3 to r + 2, and r + 3 begins.
-    results = _repeat(fresh, 6)
-    for turn in range(tl.cdiv(end - begin, UNROLL)):
-        for step in tl.static_range(UNROLL):
-            r = begin + turn * UNROLL + step
-            following = _load_row(x, r + 1, col, pixels, C, height, width, inside, -3, COLS + 6)
-            results = _append(results, fresh, 0)
-            updated = ()
-            for i in tl.static_range(7):
-                updated = updated + (_add_products(results[i], values, taps[6 - i], TAPS_PTX, TAPS_OPERANDS,
-                                                   TAPS_TYPES, ASSEMBLY),)
-            _store_row(out, r - 3, first, last, pixels, C, col, width, inside, updated[0])
-            results = (updated[1], updated[2], updated[3], updated[4], updated[5], updated[6])
-            values = following
-    end = begin + tl.cdiv(end - begin, UNROLL) * UNROLL
-    for i in tl.static_range(3):
-        _store_row(out, end - 3 + i, first, last, pixels, C, col, width, inside, results[i])
+    across = tl.cdiv(width, STRIPS * COLS)
+    at = tl.program_id(1) * rows
+    stop = tl.minimum(at + rows, batch * across * height)
+    while at < stop:
+        image, col, first, last = _next_patch(at, stop, height, width, across, C, STRIPS)
+        at += last - first
+        inside = (c < C) & (col < width)
+        pixels = col * C + c
+        # Rows outside of the image are zeros: nobody needs to go over them.
+        begin, end = tl.maximum(first - 3, 0), tl.minimum(last + 3, height)
+        values = _load_row(x + image, begin, col, pixels, C, height, width, inside, -3, COLS + 6)
+        # Results under way when row r comes: those of rows r - 3 to r + 2, and r + 3 begins.
+        results = _repeat(fresh, 6)
+        for turn in range(tl.cdiv(end - begin, UNROLL)):
+            for step in tl.static_range(UNROLL):
+                r = begin + turn * UNROLL + step
+                following = _load_row(x + image, r + 1, col, pixels, C, height, width, inside, -3, COLS + 6)
+                results = _append(results, fresh, 0)
+                updated = ()
+                for i in tl.static_range(7):
+                    updated = updated + (_add_products(results[i], values, taps[6 - i], TAPS_PTX, TAPS_OPERANDS,
+                                                       TAPS_TYPES, ASSEMBLY),)
+                _store_row(out + image, r - 3, first, last, pixels, C, col, width, inside, updated[0])
+                results = (updated[1], updated[2], updated[3], updated[4], updated[5], updated[6])
+                values = following
+        end = begin + tl.cdiv(end - begin, UNROLL) * UNROLL
+        for i in tl.static_range(3):
+            _store_row(out + image, end - 3 + i, first, last, pixels, C, col, width, inside, results[i])
 
 
 @triton.jit(do_not_specialize=('batch', 'height', 'width', 'rows'))
@@ -144,21 +156,20 @@ def weigh(x, grad, out, batch, height, width, rows, C: tl.constexpr, STRIPS: tl.
           ASSEMBLY: tl.constexpr):
     """``out``: a program's share of the gradients of the 49 taps and the bias.
 
-    ``x`` and ``grad`` are ``(batch, height, width, C)`` in memory, ``out`` ``(programs, 50, C)``. The grid is (channel
-    blocks, programs): a program goes over every patch of ``rows`` rows whose number, modulo their number, is its own.
+    ``x`` and ``grad`` are ``(batch, height, width, C)`` in memory, ``out`` ``(programs, 50, C)``. The grid and the
+    programs' shares are those of :func:`convolve`.
     """
     c = (tl.program_id(0) * BLOCK + tl.arange(0, BLOCK))[None, :]
-    strip = tl.arange(0, STRIPS)[:, None]
-    across, down = tl.cdiv(width, STRIPS * COLS), tl.cdiv(height, rows)
     of_bias = tl.zeros((STRIPS, BLOCK), tl.float32)
     of_taps = _repeat(_repeat(of_bias, 7), 7)
-    for patch in range(tl.program_id(1), batch * down * across, tl.num_programs(1)):
-        col = (patch % across * STRIPS + strip) * COLS
-        image = (patch // across // down).to(tl.int64) * height * width * C
+    across = tl.cdiv(width, STRIPS * COLS)
+    at = tl.program_id(1) * rows
+    stop = tl.minimum(at + rows, batch * across * height)
+    while at < stop:
+        image, col, first, last = _next_patch(at, stop, height, width, across, C, STRIPS)
+        at += last - first
         inside = (c < C) & (col < width)
         pixels = col * C + c
-        first = patch // across % down * rows
-        last = tl.minimum(first + rows, height)
         begin, end = tl.maximum(first - 3, 0), tl.minimum(last + 3, height)
         # Gradients of rows r - 3 to r + 2 when row r of the image comes; those of rows outside of the patch are none.
         none = _repeat(tl.zeros((STRIPS, BLOCK), tl.float32), COLS)
@@ -193,3 +204,19 @@ def weigh(x, grad, out, batch, height, width, rows, C: tl.constexpr, STRIPS: tl.
         for kw in tl.static_range(7):
             tl.store(out + (kh * 7 + kw) * C, tl.sum(of_taps[kh][kw], 0), mask=c < C)
     tl.store(out + 49 * C, tl.sum(of_bias, 0), mask=c < C)
+
+
+@triton.jit(do_not_specialize=('programs',))
+def add_up(sums, weight, bias, programs, C: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    """Gradients ``(C, 49)`` and ``(C)`` from what the programs of :func:`weigh` have. The grid is (50, channel blocks).
+    """
+    tap, c = tl.program_id(0), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    total = tl.zeros((ROWS, BLOCK), tl.float32)
+    for first in range(0, programs, ROWS):
+        program = first + tl.arange(0, ROWS)[:, None]
+        total += tl.load(sums + (program * 50 + tap) * C + c[None, :], mask=(program < programs) & (c < C)[None, :],
+                         other=0.)
+    if tap < 49:
+        tl.store(weight + c * 49 + tap, tl.sum(total, 0), mask=c < C)
+    else:
+        tl.store(bias + c, tl.sum(total, 0), mask=c < C)

@@ -5,9 +5,11 @@ Sources: "A ConvNet for the 2020s" (arXiv:2201.03545), figure 4 and section 2.6,
 """
 import torch
 import torch.nn as nn
-import torch.nn.functional as F
 
 from . import block_ops
+
+#: Under torch 2.1, nothing compiles (``backbone.COMPILE_SINCE``).
+_is_compiling = getattr(torch.compiler, 'is_compiling', lambda: False)
 
 
 class LayerNorm2d(nn.LayerNorm):
@@ -19,17 +21,21 @@ class LayerNorm2d(nn.LayerNorm):
     Args:
         num_channels (int): C.
         eps (float): Added to the variance. Defaults to 1e-6, the official value (torch's is 1e-5).
+        channels_first (bool): Whether the result is contiguous rather than channels last in memory. Defaults to False.
 
     Source: `facebookresearch/ConvNeXt` ``models/convnext.py``, ``LayerNorm`` with ``channels_first``. Deviation: a
     subclass of ``nn.LayerNorm``, so rules by module type know it.
     """
 
-    def __init__(self, num_channels, eps=1e-6):
+    def __init__(self, num_channels, eps=1e-6, channels_first=False):
         super().__init__(num_channels, eps=eps)
+        self.channels_first = channels_first
 
     def forward(self, x):
-        x = F.layer_norm(x.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps)
-        return x.permute(0, 3, 1, 2)
+        # Compilers and tracers get what they can look into.
+        plain = _is_compiling() or torch.jit.is_tracing()
+        norm = block_ops.plain_layer_norm if plain else block_ops.layer_norm
+        return norm(x.permute(0, 2, 3, 1), self.weight, self.bias, self.eps, self.channels_first).permute(0, 3, 1, 2)
 
 
 class DropPath(nn.Module):
@@ -81,9 +87,6 @@ class GRN(nn.Module):
     def forward(self, x):
         return block_ops.response_norm(x, self.gamma, self.beta)
 
-
-#: Under torch 2.1, nothing compiles (``backbone.COMPILE_SINCE``).
-_is_compiling = getattr(torch.compiler, 'is_compiling', lambda: False)
 #: What a block is made of, as long as nobody exchanged a part or hung a hook on it.
 _PARTS = dict(dwconv=nn.Conv2d, norm=nn.LayerNorm, pwconv1=nn.Linear, act=nn.GELU, pwconv2=nn.Linear,
               drop_path=DropPath)

@@ -1,10 +1,22 @@
 """What several test modules need."""
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from convnext_mm import block_ops
+
 ROOT = Path(__file__).resolve().parents[1]
+TORCH = tuple(map(int, torch.__version__.split('.')[:2]))
+
+needs_triton = pytest.mark.skipif(TORCH < block_ops._TORCH_SINCE,
+                                  reason=f'the kernels need the Triton of torch {block_ops._TORCH_SINCE}')
+needs_gpu = pytest.mark.skipif(not (torch.cuda.is_available() and block_ops.has_kernels(torch.device('cuda', 0))),
+                               reason='no GPU that runs the kernels')
 
 
 def pytest_addoption(parser):
@@ -46,3 +58,12 @@ def relative_difference(a, b):
     """Largest difference, as a share of the largest feature of ``b``."""
     assert a.shape == b.shape
     return ((a - b).abs().max() / b.abs().max()).item()
+
+
+def run_interpreted(name):
+    """What a script beside this file prints as JSON, its kernels run by Triton's interpreter."""
+    pytest.importorskip('triton', reason='no Triton is installed')
+    result = subprocess.run([sys.executable, Path(__file__).with_name(name)], capture_output=True, text=True,
+                            env=dict(os.environ, TRITON_INTERPRET='1'))
+    assert result.returncode == 0, result.stderr[-2000:]
+    return json.loads(result.stdout)

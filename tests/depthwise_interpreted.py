@@ -12,7 +12,7 @@ from conftest import randomise, relative_difference
 from convnext_mm import block_ops, depthwise
 from convnext_mm.layers import ConvNeXtBlock
 
-#: Images and the programs that share them out: channels beyond a block and beside it, one strip and two, a strip cut
+#: Images and the warps that there is room for: channels beyond a block and beside it, one strip and two, a strip cut
 #: short, rows in parts, several patches a program.
 CASES = {'one': ((1, 8, 5, 9), 1), 'cut': ((1, 33, 2, 9), 1), 'parts': ((1, 3, 18, 5), 99), 'many': ((2, 3, 4, 18), 3),
          'low': ((1, 2, 1, 1), 1)}
@@ -37,8 +37,9 @@ def plain(x, weight, bias):
     return F.conv2d(x, weight, bias, padding=3, groups=len(weight))
 
 
-def of_case(shape, programs, dtype=torch.float32):
-    depthwise.PROGRAMS = programs
+def of_case(shape, warps, dtype=torch.float32):
+    depthwise._processors = lambda device: warps
+    depthwise.WARPS = 1
     tensors = random(*shape), random(shape[1], 1, 7, 7, seed=1), random(shape[1], seed=2)
     expected = gradients(plain, *(tensor.double() for tensor in tensors))
     found = gradients(lambda x, *others: operator(x.to(dtype), *others).float(), *tensors)

@@ -1,34 +1,17 @@
 """The depthwise convolution's own kernels: in Triton's interpreter, and on a GPU where there is one."""
-import json
-import os
-import subprocess
-import sys
 import warnings
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import relative_difference
+from conftest import TORCH, needs_gpu, needs_triton, relative_difference, run_interpreted
 
 from convnext_mm import ConvNeXt, block_ops
-
-TORCH = tuple(map(int, torch.__version__.split('.')[:2]))
-needs_triton = pytest.mark.skipif(TORCH < block_ops._TORCH_SINCE,
-                                  reason=f'the kernels need the Triton of torch {block_ops._TORCH_SINCE}')
-needs_gpu = pytest.mark.skipif(not (torch.cuda.is_available() and block_ops.has_kernels(torch.device('cuda', 0))),
-                               reason='no GPU that runs the kernels')
 
 
 @pytest.fixture(scope='module')
 def interpreted():
-    """What tests/depthwise_interpreted.py prints."""
-    pytest.importorskip('triton', reason='no Triton is installed')
-    script = Path(__file__).with_name('depthwise_interpreted.py')
-    result = subprocess.run([sys.executable, script], env=dict(os.environ, TRITON_INTERPRET='1'), capture_output=True,
-                            text=True)
-    assert result.returncode == 0, result.stderr[-2000:]
-    return json.loads(result.stdout)
+    return run_interpreted('depthwise_interpreted.py')
 
 
 @needs_triton
@@ -51,7 +34,7 @@ def test_where_triton_fails_the_library_takes_over(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (9, 0))
     monkeypatch.setattr('convnext_mm.depthwise.depthwise_conv', None)
     device = torch.device('cuda', 0)
-    with pytest.warns(UserWarning, match='cuDNN, slower: Triton does not run on cuda:0'):
+    with pytest.warns(UserWarning, match='kernels of torch alone, slower: Triton does not run on cuda:0'):
         assert not block_ops.has_kernels(device)
     with warnings.catch_warnings():
         warnings.simplefilter('error')
