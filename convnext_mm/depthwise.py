@@ -25,7 +25,8 @@ SUMMED = 32
 _ASSEMBLY = isinstance(depthwise_kernels.convolve, triton.JITFunction)
 
 
-def _blocks(count, size):
+def blocks(count, size):
+    """How many blocks of a size a count fills; Triton's own function takes longer than what it is for."""
     return -(-count // size)
 
 
@@ -49,12 +50,12 @@ class _Plan(NamedTuple):
 def _plan(shape, warps):
     """As many programs as run at once on a GPU with room for so many warps, all with as many rows."""
     n, h, w, c = shape
-    strips, channels = _blocks(w, COLS), _blocks(c, BLOCK)
+    strips, channels = blocks(w, COLS), blocks(c, BLOCK)
     # Neighbours share a cache, but a program's second warp is not to be idle in a narrow image.
     together = 1 if strips % 2 and strips < 9 else 2
-    total = n * _blocks(strips, together) * h
-    rows = max(_blocks(total, max(warps // together // channels, 1)), min(ROWS, h))
-    return _Plan(channels, together, rows, _blocks(total, rows))
+    total = n * blocks(strips, together) * h
+    rows = max(blocks(total, max(warps // together // channels, 1)), min(ROWS, h))
+    return _Plan(channels, together, rows, blocks(total, rows))
 
 
 def lay_out(weight):

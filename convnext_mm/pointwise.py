@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
 from . import pointwise_kernels as kernels
+from .depthwise import blocks
 
 #: Values of a program's tile, threads' warps, and programs of kernels that sum over rows.
 TILE, WARPS, PROGRAMS = 4096, 8, 512
@@ -19,11 +20,6 @@ HIDDEN_BLOCK = 256
 #: Tiles of the first linear layer, rows, columns and depth, with warps and stages: of layers of so many inputs at most,
 #: and of wider ones.
 NARROW_INPUTS, NARROW, WIDE = 192, (128, 64, 32, 4, 4), (128, 128, 64, 8, 3)
-
-
-# Triton's own functions for these two take longer than what they are for.
-def _blocks(count, size):
-    return -(-count // size)
 
 
 def _power_of_2(number):
@@ -54,7 +50,7 @@ def normalize(x, weight, bias, eps, dtype, channels_first=False):
     out = x.new_empty((n, c, h, w) if channels_first else x.shape, dtype=dtype)
     if out.numel():
         rows, block = _tile(c)
-        kernels.normalize[_blocks(n * h * w, rows),](x, weight, bias, out, n * h * w, h * w, eps, c, rows, block,
+        kernels.normalize[blocks(n * h * w, rows),](x, weight, bias, out, n * h * w, h * w, eps, c, rows, block,
                                                      channels_first, num_warps=WARPS)
     return out
 
@@ -72,7 +68,7 @@ def normalize_backward(grad, x, weight, bias, eps, channels_first=False, again=F
     """
     n, h, w, c = x.shape
     rows, block = _tile(c)
-    programs = min(_blocks(n * h * w, rows), PROGRAMS)
+    programs = min(blocks(n * h * w, rows), PROGRAMS)
     grad_x, out = torch.empty_like(x), torch.empty_like(x, dtype=grad.dtype) if again else None
     sums = x.new_empty(programs, 2, c, dtype=torch.float32)
     if programs:
@@ -86,7 +82,7 @@ def _add_branch(x, branch, bias, gamma, scale, dtype):
     if out.numel():
         n, h, w, c = x.shape
         rows, block = _tile(c)
-        kernels.add_branch[_blocks(n * h * w, rows),](
+        kernels.add_branch[blocks(n * h * w, rows),](
             x, branch, bias, gamma, scale, out, n * h * w, h * w, c, rows, block, gamma is not None, scale is not None,
             num_warps=WARPS)
     return out
@@ -96,7 +92,7 @@ def _add_branch_backward(grad, branch, bias, gamma, scale, dtype):
     """The branch's gradient and the sums; with gamma where a ``branch`` is given."""
     n, h, w, c = grad.shape
     rows, block = _tile(c)
-    programs, with_gamma = min(_blocks(n * h * w, rows), PROGRAMS), branch is not None
+    programs, with_gamma = min(blocks(n * h * w, rows), PROGRAMS), branch is not None
     out, sums = torch.empty_like(grad, dtype=dtype), grad.new_empty(programs, 1 + with_gamma, c, dtype=torch.float32)
     if programs:
         kernels.add_branch_backward[programs,](grad, branch, bias, gamma, scale, out, sums, n * h * w, h * w, c, rows,
@@ -108,8 +104,8 @@ def _gelu_backward(hidden, grad):
     """The GELU once more; ``grad``, of its result, turns into that of ``hidden``; and its sum over the rows."""
     pixels, columns = hidden.shape
     block = min(_power_of_2(columns), HIDDEN_BLOCK)
-    rows, across = TILE // block, _blocks(columns, block)
-    programs = min(_blocks(pixels, rows), _blocks(4 * PROGRAMS, across))
+    rows, across = TILE // block, blocks(columns, block)
+    programs = min(blocks(pixels, rows), blocks(4 * PROGRAMS, across))
     active, sums = torch.empty_like(hidden), hidden.new_empty(programs, columns, dtype=torch.float32)
     if programs:
         kernels.gelu_backward[across, programs](hidden, grad, active, sums, pixels, columns, rows, block,
@@ -123,7 +119,7 @@ def _linear_gelu(x, weight, bias):
     out = x.new_empty(len(x), columns)
     if len(x):
         rows, block, depth, warps, stages = NARROW if inputs <= NARROW_INPUTS else WIDE
-        kernels.linear_gelu[_blocks(len(x), rows) * _blocks(columns, block),](
+        kernels.linear_gelu[blocks(len(x), rows) * blocks(columns, block),](
             x, weight, bias, out, len(x), inputs, columns, rows, block, depth, num_warps=warps, num_stages=stages)
     return out
 

@@ -79,7 +79,8 @@ def normalize_backward(grad, x, weight, bias, grad_x, out, sums, rows, pixels, e
 def _normal(x, EXACT: tl.constexpr):
     """The normal distribution, within 1e-7 if not ``EXACT``, and the values of ``exp`` in its density.
 
-    Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26. torch's ``erf`` takes three times as long.
+    Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26. On an H200, a first linear layer of 96 inputs
+    takes 0.23 ms with it and 0.26 with ``tl.erf``.
     """
     bell = tl.exp(-.5 * x * x)
     if EXACT:

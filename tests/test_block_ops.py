@@ -1,13 +1,12 @@
 """The block's own forward and backward passes against the plain formula, part by part."""
 import pytest
 import torch
-from conftest import randomise, relative_difference
+from conftest import TORCH, randomise, relative_difference
 
 from convnext_mm import ConvNeXt, block_ops
 from convnext_mm.backbone import COMPILE_SINCE
 from convnext_mm.layers import ConvNeXtBlock
 
-TORCH = tuple(map(int, torch.__version__.split('.')[:2]))
 HALF = [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.skipif(
     TORCH < (2, 4), reason=f'torch {torch.__version__} has no float16 autocast on the CPU'))]
 GAMMAS = [0, 1e-6, 1e-3, 1.]
