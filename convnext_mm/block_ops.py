@@ -22,8 +22,6 @@ from torch.autograd.function import once_differentiable
 #: Pixels of a piece on a CPU in float32, twice as many in bfloat16: a few MB of hidden values, and matrix products
 #: long enough to run at their peak.
 PIECE = 2048
-#: Fewest channels for which a convolution is the faster matrix product in float32.
-CONVOLUTION_SINCE = 192
 _KERNEL = 7
 _PAD = _KERNEL // 2
 #: (column in the middle, width): how the columns of the kernel are shared out.
@@ -306,18 +304,31 @@ def _norm(y, weight, bias, eps):
     return normed.to(y.dtype), *statistics
 
 
-def _linear(x, weight, bias, out):
-    """``F.linear``; the result is in ``out``, or in memory of its own.
+@functools.cache
+def _has_onednn(dtype):
+    """Whether oneDNN multiplies matrices of a precision on this processor."""
+    return torch.backends.mkldnn.is_available() and (
+        dtype == torch.float32 or dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
-    In float32, torch leaves products of matrices to a library that does not know every processor: on AMD's with
-    AVX-512, oneDNN's convolutions are a tenth faster.
-    """
-    if x.dtype == torch.float32 and x.device.type == 'cpu' and len(x) and min(weight.shape) >= CONVOLUTION_SINCE and \
-            torch.backends.mkldnn.is_available() and torch._C._get_mkldnn_enabled():
-        # Pixels as an image of one row, channels last.
-        y = F.conv2d(x[None, None].permute(0, 3, 1, 2), weight[:, :, None, None], bias)
-        return y.permute(0, 2, 3, 1)[0, 0]
-    return torch.mm(x, weight.t(), out=out) if bias is None else torch.addmm(bias, x, weight.t(), out=out)
+
+def _takes_onednn(x, bias):
+    """Whether a product is oneDNN's: where torch leaves it to a library that does not know every processor (float32),
+    or copies the bias into the result before, a pass over it in any precision."""
+    # What looks at operations, as torch's counter of FLOPs does, gets those that it knows.
+    return x.device.type == 'cpu' and (x.dtype == torch.float32 or bias is not None) \
+        and _has_onednn(x.dtype) and torch._C._get_mkldnn_enabled() and not torch._C._len_torch_dispatch_stack()
+
+
+def _linear(x, weight, bias, out, gelu=False):
+    """``F.linear``, with ``gelu`` the GELU of it; the result is in ``out``, or in memory of its own."""
+    if _takes_onednn(x, bias):
+        # Its GELU is faster than another pass with AVX-512, and slower without.
+        fused = gelu and torch.backends.cpu.get_cpu_capability() == 'AVX512'
+        y = torch.ops.mkldnn._linear_pointwise(x, weight, bias, *(('gelu', [], 'none') if fused else ('none', [], '')))
+        gelu = gelu and not fused
+    else:
+        y = torch.mm(x, weight.t(), out=out) if bias is None else torch.addmm(bias, x, weight.t(), out=out)
+    return torch._C._nn.gelu(y, out=y) if gelu else y
 
 
 def _forward(x, y, scale, norm_weight, norm_bias, weight1, bias1, weight2, bias2, gamma, eps, keep):
@@ -335,10 +346,11 @@ def _forward(x, y, scale, norm_weight, norm_bias, weight1, bias1, weight2, bias2
     for rows in pieces:
         length, part = rows.stop - rows.start, result[rows]
         normed = _norm(y[rows], norm_weight, norm_bias, eps)[0]
-        hidden = _linear(normed, weight1, bias1, None if keep else hidden_buffer[:length])
         if keep:
-            kept.append(hidden)
-        active = torch._C._nn.gelu(hidden, out=hidden_buffer[:length] if keep else hidden)
+            kept.append(_linear(normed, weight1, bias1, None))
+            active = torch._C._nn.gelu(kept[-1], out=hidden_buffer[:length])
+        else:
+            active = _linear(normed, weight1, bias1, hidden_buffer[:length], gelu=True)
         branch = _linear(active, weight2, bias2, part if branch_buffer is None else branch_buffer[:length])
         if before_gamma is not None:
             before_gamma[rows] = branch

@@ -2,6 +2,7 @@
 import pytest
 import torch
 from conftest import TORCH, randomise, relative_difference
+from torch.utils.flop_counter import FlopCounterMode
 
 from convnext_mm import ConvNeXt, block_ops
 from convnext_mm.backbone import COMPILE_SINCE
@@ -18,10 +19,12 @@ def small_pieces(monkeypatch):
     monkeypatch.setattr(block_ops, 'PIECE', 50)
 
 
-@pytest.fixture
-def as_wide(monkeypatch):
-    """Layers this narrow run on what wide ones do."""
-    monkeypatch.setattr(block_ops, 'CONVOLUTION_SINCE', 1)
+@pytest.fixture(params=['AVX512', 'AVX2', 'torch'])
+def products(request, monkeypatch):
+    """What multiplies matrices: oneDNN, by what it is chosen by on two kinds of processors, or torch's library."""
+    monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda: request.param)
+    with torch.backends.mkldnn.flags(enabled=request.param != 'torch'):
+        yield request.param
 
 
 def make_block(gamma=1., channels=16, **kwargs):
@@ -83,11 +86,39 @@ def test_no_further_from_float64_than_the_plain_formula_under_autocast(case, dty
 
 
 @pytest.mark.parametrize('case', CASES, ids=str)
-def test_results_and_gradients_of_wide_layers(case, as_wide):
+def test_whatever_multiplies_matrices(case, products):
     block, x = make_block(**case), images(5, 16, 13, 9)
     expected, found = run(block._by_parts, block, x), run(block, block, x)
+    block.eval()
+    with torch.no_grad():
+        expected['inference'], found['inference'] = block._by_parts(x), block(x)
     assert {name: relative_difference(found[name], expected[name]) for name in expected} == pytest.approx(
         dict.fromkeys(expected, 0), abs=1e-5)
+
+
+def test_gelu_is_the_exact_one(products):
+    x, weight, bias = images(50, 16), images(24, 16), images(24)
+    found = block_ops._linear(x, weight, bias, None, gelu=True)
+    exact = torch.nn.functional.gelu(torch.nn.functional.linear(x.double(), weight.double(), bias.double()))
+    assert relative_difference(found, exact) < 1e-6
+
+
+@pytest.mark.parametrize('dtype', HALF, ids=str)
+def test_inference_under_autocast(dtype, products):
+    block, x = make_block(channels=32).eval(), images(4, 32, 13, 9)
+    with torch.no_grad():
+        exact = block.double()._by_parts(x.double())
+        block.float()
+        with torch.autocast('cpu', dtype):
+            off = [torch.linalg.vector_norm(function(x) - exact) for function in (block, block._by_parts)]
+    assert off[0] < 1.1 * off[1]
+
+
+def test_counters_of_operations_see_the_products():
+    block, x = make_block(channels=32).eval(), images(1, 32, 8, 8)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        block(x)
+    assert counter.get_total_flops() == 2 * 64 * 32 * (49 + 2 * 4 * 32)
 
 
 def test_gradcheck():
@@ -150,14 +181,13 @@ def test_result_is_channels_last_without_a_copy():
     with torch.profiler.profile() as profile, torch.no_grad():
         assert block(x).is_contiguous(memory_format=torch.channels_last)
     names = {event.key for event in profile.key_averages()}
-    assert 'aten::addmm' in names
+    assert {'aten::addmm', 'mkldnn::_linear_pointwise'} & names
     assert not names & {'aten::clone', 'aten::contiguous'}, 'a layout was copied'
 
 
 @pytest.mark.parametrize('batch', [0, 1])
-@pytest.mark.parametrize('channels', [16, block_ops.CONVOLUTION_SINCE])
-def test_any_batch(batch, channels):
-    block, x = make_block(channels=channels), images(batch, channels, 8, 8)
+def test_any_batch(batch, products):
+    block, x = make_block(), images(batch, 16, 8, 8)
     found = run(block, block, x)
     assert found['result'].shape == x.shape
     assert all(value.isfinite().all() for value in found.values())
