@@ -6,12 +6,13 @@
 * :func:`residual_mlp`: keeps the pixels before the LayerNorm and before the GELU and recomputes the rest; gamma and
   the residual are one pass, and gamma's gradient comes from the second weight's. On a GPU, what stands between the
   matrix products has kernels of its own (:mod:`convnext_mm.pointwise`); on a CPU the layers run over pieces of the
-  image that stay in the cache.
+  image that stay in the cache, and over no sample that stochastic depth drops.
 
 Tensors are channels last: ``(N, H, W, C)`` in memory, whatever the order of their axes.
 """
 import functools
 import importlib.util
+import itertools
 import types
 import warnings
 
@@ -22,6 +23,8 @@ from torch.autograd.function import once_differentiable
 #: Pixels of a piece on a CPU in float32, twice as many in bfloat16: a few MB of hidden values, and matrix products
 #: long enough to run at their peak.
 PIECE = 2048
+#: Values that are summed at once: 1 MB in float32.
+SUMMED = 2 ** 18
 _KERNEL = 7
 _PAD = _KERNEL // 2
 #: (column in the middle, width): how the columns of the kernel are shared out.
@@ -228,7 +231,8 @@ class _DepthwiseConv(torch.autograd.Function):
         grad_x = None
         if ctx.needs_input_grad[0]:
             grad_x = _conv_backward(grad, x, weight.to(x.dtype), [_PAD, _PAD], (True, False, False))[0]
-        grad_bias = grad.sum((0, 2, 3), dtype=weight.dtype) if ctx.needs_input_grad[2] else None
+        rows = grad.permute(0, 2, 3, 1).reshape(-1, len(weight))
+        grad_bias = _sum_rows(rows, weight.dtype) if ctx.needs_input_grad[2] else None
         return grad_x, _weight_gradient(grad, x).to(weight.dtype), grad_bias
 
 
@@ -285,11 +289,28 @@ def result_type(x, y, gamma):
     return torch.promote_types(x.dtype, y.dtype if gamma is None else gamma.dtype)
 
 
-def _pieces(pixels, device, dtype):
-    """Slices of one length, the last excepted; one empty slice where there is nothing."""
+def _pieces(shape, scale, device, dtype):
+    """Slices of the pixels of images ``(N, H, W, C)``: pieces to compute, at least one, and those to leave alone.
+
+    The latter are of samples that stochastic depth drops; on a GPU, to know them is to wait for it.
+    """
+    pixels, on_cpu = shape[1] * shape[2], device.type == 'cpu'
+    factors = [1.] * shape[0] if scale is None or not on_cpu else scale.flatten().tolist()
     # Sums of pieces lose more in float16, whose gradients are often near its smallest numbers.
-    step = PIECE * 4 // dtype.itemsize if device.type == 'cpu' and dtype != torch.float16 else max(pixels, 1)
-    return [slice(start, min(start + step, pixels)) for start in range(0, max(pixels, 1), step)]
+    step = PIECE * 4 // dtype.itemsize if on_cpu and dtype != torch.float16 else max(shape[0] * pixels, 1)
+    pieces, dropped, start = [], [], 0
+    for is_kept, samples in itertools.groupby(factors, bool):
+        stop = start + pixels * len(list(samples))
+        if is_kept:
+            pieces += (slice(first, min(first + step, stop)) for first in range(start, stop, step))
+        else:
+            dropped.append(slice(start, stop))
+        start = stop
+    return pieces or [slice(0, 0)], dropped
+
+
+def _longest(pieces):
+    return max(rows.stop - rows.start for rows in pieces)
 
 
 def _per_pixel(scale, shape):
@@ -311,6 +332,10 @@ def _has_onednn(dtype):
         dtype == torch.float32 or dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
+def _has_avx512():
+    return torch.backends.cpu.get_cpu_capability() == 'AVX512'
+
+
 def _takes_onednn(x, bias):
     """Whether a product is oneDNN's: where torch leaves it to a library that does not know every processor (float32),
     or copies the bias into the result before, a pass over it in any precision."""
@@ -323,7 +348,7 @@ def _linear(x, weight, bias, out, gelu=False):
     """``F.linear``, with ``gelu`` the GELU of it; the result is in ``out``, or in memory of its own."""
     if _takes_onednn(x, bias):
         # Its GELU is faster than another pass with AVX-512, and slower without.
-        fused = gelu and torch.backends.cpu.get_cpu_capability() == 'AVX512'
+        fused = gelu and _has_avx512()
         y = torch.ops.mkldnn._linear_pointwise(x, weight, bias, *(('gelu', [], 'none') if fused else ('none', [], '')))
         gelu = gelu and not fused
     else:
@@ -335,14 +360,16 @@ def _forward(x, y, scale, norm_weight, norm_bias, weight1, bias1, weight2, bias2
     """The result; with ``keep``, the values before the GELU by the piece, and those before gamma where the gradient
     needs them."""
     dtype, shape = y.dtype, x.shape
+    pieces, dropped = _pieces(shape, scale, x.device, dtype)
     scale, x, y = _per_pixel(scale, shape), x.reshape(-1, shape[-1]), y.reshape(-1, shape[-1])
-    pieces = _pieces(len(x), x.device, dtype)
     weight1, bias1, weight2, bias2 = (t.to(dtype) for t in (weight1, bias1, weight2, bias2))
     result = x.new_empty(x.shape, dtype=result_type(x, y, gamma))
     kept, before_gamma = [], torch.empty_like(y) if keep and gamma is not None and not _from_weight(dtype) else None
     # Memory that is asked for and given back by the piece costs more than what is computed in it.
-    hidden_buffer = y.new_empty(pieces[0].stop, len(weight1))
-    branch_buffer = None if result.dtype == dtype else y.new_empty(pieces[0].stop, y.shape[1])
+    hidden_buffer = y.new_empty(_longest(pieces), len(weight1))
+    branch_buffer = None if result.dtype == dtype else y.new_empty(_longest(pieces), y.shape[1])
+    for rows in dropped:
+        result[rows] = x[rows]
     for rows in pieces:
         length, part = rows.stop - rows.start, result[rows]
         normed = _norm(y[rows], norm_weight, norm_bias, eps)[0]
@@ -389,19 +416,23 @@ class _ResidualMLP(torch.autograd.Function):
         before_gamma, y, scale, norm_weight, norm_bias, weight1, bias1, weight2, bias2, gamma, *kept = \
             ctx.saved_tensors
         dtype, shape = y.dtype, y.shape
+        pieces, dropped = _pieces(shape, scale, y.device, dtype)
         grad_x, scale = grad.to(ctx.x_dtype), _per_pixel(scale, shape)
         grad, y = grad.reshape(-1, shape[-1]), y.reshape(-1, shape[-1])
         # Gamma's products are with the weight where its gradient comes from that of the weight.
         folded = gamma is not None and before_gamma is None
-        first, second = (t.t().to(dtype).contiguous() for t in (
-            weight1, weight2 * gamma[:, None] if folded else weight2))
+        first, second = (t.to(dtype).t() for t in (weight1, weight2 * gamma[:, None] if folded else weight2))
+        if not _has_avx512():
+            # There products with a matrix in this order take up to 1.6 times as long.
+            first, second = first.contiguous(), second.contiguous()
         grad_y = torch.empty_like(y)
         grad_norm_weight, grad_norm_bias, grad_bias1, grad_bias2 = map(
             torch.zeros_like, (norm_weight, norm_bias, bias1, bias2))
         grad_weight1, grad_weight2 = torch.empty_like(weight1), torch.empty_like(weight2)
         grad_gamma = None if gamma is None else torch.zeros_like(gamma)
-        pieces = _pieces(len(y), y.device, dtype)
-        longest = pieces[0].stop
+        for rows in dropped:
+            grad_y[rows] = 0
+        longest = _longest(pieces)
         buffers, narrow = kept[0].new_empty(2, longest, len(weight1)), y.new_empty(longest, shape[-1])
         wide = norm_weight.new_empty(2, longest, shape[-1])
         wanted1, wanted2 = ctx.needs_input_grad[5], ctx.needs_input_grad[7] or ctx.needs_input_grad[9]
@@ -419,13 +450,13 @@ class _ResidualMLP(torch.autograd.Function):
                 branch = narrow[:length].copy_(branch)
             if wanted2:
                 torch._C._nn.gelu(hidden, out=active)
-                _add_product(grad_weight2, branch.t(), active, rows)
+                _add_product(grad_weight2, branch.t(), active, rows is pieces[0])
             grad_active = _linear(branch, second, None, active)
             torch.ops.aten.gelu_backward.grad_input(grad_active, hidden, grad_input=grad_hidden)
-            grad_bias1 += grad_hidden.sum(0, dtype=bias1.dtype)
+            grad_bias1 += _sum_rows(grad_hidden, bias1.dtype)
             normed, mean, deviation = _norm(y_rows, norm_weight, norm_bias, ctx.eps)
             if wanted1:
-                _add_product(grad_weight1, grad_hidden.t(), normed, rows)
+                _add_product(grad_weight1, grad_hidden.t(), normed, rows is pieces[0])
             grad_normed = _linear(grad_hidden, first, None, narrow[:length])
             if norm_weight.dtype != dtype:
                 # torch's takes two precisions, but sums the weight's gradient in the lower one.
@@ -444,11 +475,19 @@ class _ResidualMLP(torch.autograd.Function):
                 grad_weight2, grad_bias2, grad_gamma, None)
 
 
-def _add_product(total, a, b, rows):
-    """``total += a @ b``, summed in the precision of ``total``; the first piece of the rows sets it."""
+def _sum_rows(rows, dtype):
+    """``rows.sum(0, dtype=dtype)``, of some at a time: torch converts all it is given before."""
+    total = rows.new_zeros(rows.shape[1], dtype=dtype)
+    for part in rows.split(max(SUMMED // rows.shape[1], 1)):
+        total += part.sum(0, dtype=dtype)
+    return total
+
+
+def _add_product(total, a, b, is_first):
+    """``total += a @ b``, summed in the precision of ``total``; the first product sets it."""
     if total.dtype == a.dtype:
-        total.addmm_(a, b, beta=int(rows.start > 0))
-    elif rows.start:
-        total += torch.mm(a, b)
-    else:
+        total.addmm_(a, b, beta=int(not is_first))
+    elif is_first:
         total.copy_(torch.mm(a, b))
+    else:
+        total += torch.mm(a, b)

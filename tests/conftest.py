@@ -60,10 +60,10 @@ def relative_difference(a, b):
     return ((a - b).abs().max() / b.abs().max()).item()
 
 
-def run_interpreted(name):
-    """What a script beside this file prints as JSON, its kernels run by Triton's interpreter."""
+def run_kernels(name, *arguments, interpret='1'):
+    """What a script beside this file prints as JSON, with Triton's interpreter for a GPU unless that is '0'."""
     pytest.importorskip('triton', reason='no Triton is installed')
-    result = subprocess.run([sys.executable, Path(__file__).with_name(name)], capture_output=True, text=True,
-                            env=dict(os.environ, TRITON_INTERPRET='1'))
+    result = subprocess.run([sys.executable, Path(__file__).with_name(name), *arguments], capture_output=True,
+                            text=True, env=os.environ | {'TRITON_INTERPRET': interpret})
     assert result.returncode == 0, result.stderr[-2000:]
     return json.loads(result.stdout)

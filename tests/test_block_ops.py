@@ -8,8 +8,8 @@ from convnext_mm import ConvNeXt, block_ops
 from convnext_mm.backbone import COMPILE_SINCE
 from convnext_mm.layers import ConvNeXtBlock
 
-HALF = [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.skipif(
-    TORCH < (2, 4), reason=f'torch {torch.__version__} has no float16 autocast on the CPU'))]
+needs_float16 = pytest.mark.skipif(TORCH < (2, 4), reason=f'torch {torch.__version__} has no float16 on the CPU')
+HALF = [torch.bfloat16, pytest.param(torch.float16, marks=needs_float16)]
 GAMMAS = [0, 1e-6, 1e-3, 1.]
 
 
@@ -129,6 +129,36 @@ def test_gradcheck():
     assert torch.autograd.gradcheck(lambda *a: block_ops.residual_mlp(*a, 1e-6), arguments)
 
 
+@pytest.mark.parametrize(('dtype', 'tolerance'), [
+    (torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 2e-2),
+    pytest.param(torch.float16, 2e-3, marks=needs_float16)], ids=str)
+@pytest.mark.parametrize('gamma', [0, 1.])
+@pytest.mark.parametrize('kept', ['0000', '1000', '0001', '0110', '1011', '1111'])
+def test_dropped_samples_are_left_alone(kept, gamma, dtype, tolerance):
+    """Whatever their branches would give: the others' results and the parameters' gradients are as without them."""
+    block, scale = make_block(gamma), torch.tensor([1.25 * int(character) for character in kept])
+    x, y, grad = images(3, 4, 7, 9, 16)
+    y[scale == 0] = float('nan')
+    parameters = [p.detach().to(torch.promote_types(dtype, p.dtype)) for n, p in block.named_parameters()
+                  if not n.startswith('dwconv') and n != 'gamma']
+    parameters.append(None if block.gamma is None else block.gamma.detach().to(parameters[0].dtype))
+
+    def run(x, y, scale, grad):
+        learning = [t if t is None else t.clone().requires_grad_() for t in (x, y, *parameters)]
+        result = block_ops.residual_mlp(*learning[:2], scale, *learning[2:], 1e-6)
+        learning = [t for t in learning if t is not None]
+        return result, *torch.autograd.grad(result, learning, grad.to(result.dtype))
+    arguments = x.to(parameters[0].dtype), y.to(dtype), scale, grad
+    found, expected = run(*arguments), run(*(t[scale != 0] for t in arguments))
+    for images_of_all, images_of_some in zip(found[:3], expected):
+        torch.testing.assert_close(images_of_all[scale != 0], images_of_some, rtol=tolerance, atol=tolerance)
+    assert torch.equal(found[0][scale == 0], arguments[0][scale == 0])
+    assert torch.equal(found[1], grad.to(found[1].dtype))
+    assert not found[2][scale == 0].any()
+    for of_all, of_some in zip(found[3:], expected[3:], strict=True):
+        torch.testing.assert_close(of_all, of_some, rtol=tolerance, atol=tolerance * (1 + of_some.abs().max().item()))
+
+
 @pytest.mark.parametrize('shape', [(2, 3, 9, 8), (1, 2, 7, 1), (1, 2, 1, 9), (3, 1, 2, 2)])
 def test_gradcheck_of_the_convolution(shape):
     x, weight, bias = images(*shape), images(shape[1], 1, 7, 7), images(shape[1])
@@ -151,17 +181,31 @@ def test_frozen_parts_get_no_gradient_and_change_no_other(frozen):
             assert relative_difference(found[name], expected[name]) < 1e-5
 
 
-def test_kept_for_the_backward_pass():
-    """The block's input, what the convolution made of it, and the values before the GELU; nothing else of that size."""
-    block, x, kept = make_block(channels=32), images(2, 32, 16, 16).requires_grad_(), {}
+@pytest.mark.parametrize('drop_path_rate', [0, .5])
+def test_kept_for_the_backward_pass(drop_path_rate):
+    """The block's input, what the convolution made of it, and the values before the GELU of samples that are not
+    dropped; nothing else of that size."""
+    block, x, kept = make_block(channels=32, drop_path_rate=drop_path_rate), images(4, 32, 16, 16).requires_grad_(), {}
 
     def pack(tensor):
         kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
+    torch.manual_seed(0)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        block(x)
+        result = block(x)
+    share = (result != x).flatten(1).any(1).float().mean().item()
+    assert share == 1 if not drop_path_rate else 0 < share < 1
     parameters = sum(p.untyped_storage().nbytes() for p in block.parameters())
-    assert sum(kept.values()) <= (1 + 1 + 4) * x.untyped_storage().nbytes() + parameters
+    # And what a sample is multiplied by.
+    assert sum(kept.values()) <= (1 + 1 + 4 * share) * x.untyped_storage().nbytes() + parameters + 4 * len(x)
+
+
+@pytest.mark.parametrize('summed', [1, 100, 10 ** 6])
+def test_sums_in_parts(summed, monkeypatch):
+    monkeypatch.setattr(block_ops, 'SUMMED', summed)
+    rows = images(50, 16).bfloat16()
+    torch.testing.assert_close(block_ops._sum_rows(rows, torch.float32), rows.double().sum(0).float())
+    assert not block_ops._sum_rows(rows[:0], torch.float32).any()
 
 
 def test_a_part_that_was_exchanged_or_has_a_hook_takes_part():

@@ -4,14 +4,14 @@ import warnings
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import TORCH, needs_gpu, needs_triton, relative_difference, run_interpreted
+from conftest import TORCH, needs_gpu, needs_triton, relative_difference, run_kernels
 
 from convnext_mm import ConvNeXt, block_ops
 
 
 @pytest.fixture(scope='module')
 def interpreted():
-    return run_interpreted('depthwise_interpreted.py')
+    return run_kernels('depthwise_interpreted.py')
 
 
 @needs_triton

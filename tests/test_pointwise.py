@@ -2,7 +2,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import needs_gpu, needs_triton, relative_difference, run_interpreted
+from conftest import needs_gpu, needs_triton, relative_difference, run_kernels
 
 from convnext_mm import ConvNeXt, block_ops
 
@@ -11,7 +11,7 @@ TOLERANCES = {'bfloat16': 2e-2, 'float16': 3e-3}
 
 @pytest.fixture(scope='module')
 def interpreted():
-    return run_interpreted('pointwise_interpreted.py')
+    return run_kernels('pointwise_interpreted.py')
 
 
 @needs_triton
