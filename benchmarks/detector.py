@@ -8,10 +8,8 @@ import argparse
 import contextlib
 import copy
 import importlib
-import resource
 import sys
 import warnings
-from pathlib import Path
 from typing import NamedTuple
 
 import environment
@@ -196,12 +194,11 @@ def equalise(models):
 def print_peak(method, name, quick):
     """Build a model, train it for two iterations, and print the most memory that took, in bytes.
 
-    For a process of its own: on a GPU what torch allocated, elsewhere the growth of the process beyond its imports,
-    which the kernel keeps as its greatest size.
+    For a process of its own: on a GPU what torch allocated, elsewhere the growth of the process beyond its imports.
     """
     device = environment.device()
     import_parts(method, name)
-    pages = int(Path('/proc/self/statm').read_text().split()[1]) * resource.getpagesize()
+    before, = measure.process_bytes('VmRSS')
     MMLogger.get_instance('benchmark', log_level='ERROR')
     model = Model(method, name, QUICK if quick else full_plan(device), device)
     for _ in range(2):
@@ -209,7 +206,7 @@ def print_peak(method, name, quick):
     if device == 'cuda':
         print(torch.cuda.max_memory_allocated())
     else:
-        print(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - pages)
+        print(measure.process_bytes('VmHWM')[0] - before)
 
 
 def measure_method(method, names, plan, peaks, progress):

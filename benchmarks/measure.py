@@ -101,6 +101,17 @@ def plan_rounds(seconds, warm, slow, least, most):
     return {name: max(least - 1, 1) if name in slow else rounds for name in warm}
 
 
+def process_bytes(*fields):
+    """Some fields of this process's ``/proc/self/status``, in bytes.
+
+    ``VmHWM`` is the most that was resident. (``getrusage`` knows another one, which a process takes over from the one
+    that started it.)
+    """
+    with open('/proc/self/status') as file:
+        status = dict(line.split(':', 1) for line in file)
+    return [1024 * int(status[field].split()[0]) for field in fields]
+
+
 class _Kept:
     """A tensor that a node of the graph keeps. The graph alone holds it, so what is freed is not counted."""
 

@@ -182,7 +182,6 @@ def backbone_chart(results):
     return chart(f'ConvNeXt {results["arch"]}: median with quartiles', results['environment'], panels, rows, len(kept))
 
 
-
 def _method_table(method, rows):
     """A method's table: a line for each backbone, ``rows`` of both tasks."""
     lines = []

@@ -33,10 +33,10 @@ import json, sys, threading, time
 import torch
 from convnext_mm import ConvNeXt
 from convnext_mm.checkpoint import load_pretrained
+from measure import process_bytes
 
 def own():
-    fields = dict(line.split(':') for line in open('/proc/self/status'))
-    return [1024 * int(fields[name].split()[0]) for name in ('RssAnon', 'VmRSS')]
+    return process_bytes('RssAnon', 'VmRSS')
 
 def watch():
     while not done:

@@ -87,6 +87,7 @@ class GRN(nn.Module):
     def forward(self, x):
         return block_ops.response_norm(x, self.gamma, self.beta)
 
+
 #: What a block is made of, as long as nobody exchanged a part or hung a hook on it.
 _PARTS = dict(dwconv=nn.Conv2d, norm=nn.LayerNorm, pwconv1=nn.Linear, act=nn.GELU, pwconv2=nn.Linear,
               drop_path=DropPath)

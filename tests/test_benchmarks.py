@@ -91,6 +91,17 @@ def test_bytes_kept_of_recomputed_blocks():
     assert kept[5] - kept[3] == 2 * 4 * 24 * 4 * 4
 
 
+def test_the_peak_of_a_process_is_its_own():
+    held = b'x' * 2 ** 30
+    before, after, now = json.loads(startup.child('''if True:
+        import measure
+        before, = measure.process_bytes('VmHWM')
+        b'x' * 2 ** 28
+        print([before, *measure.process_bytes('VmHWM', 'VmRSS')])'''))
+    assert before < len(held)
+    assert after - now > .9 * 2 ** 28 < after - before
+
+
 # Time.
 
 @pytest.mark.parametrize(('rounds', 'first', 'calls'), [
