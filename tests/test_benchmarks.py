@@ -93,11 +93,11 @@ def test_bytes_kept_of_recomputed_blocks():
 
 def test_the_peak_of_a_process_is_its_own():
     held = b'x' * 2 ** 30
-    before, after, now = json.loads(startup.child('''if True:
+    before, after, now = json.loads(startup.child("""if True:
         import measure
         before, = measure.process_bytes('VmHWM')
         b'x' * 2 ** 28
-        print([before, *measure.process_bytes('VmHWM', 'VmRSS')])'''))
+        print([before, *measure.process_bytes('VmHWM', 'VmRSS')])"""))
     assert before < len(held)
     assert after - now > .9 * 2 ** 28 < after - before
 
