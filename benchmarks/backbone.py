@@ -1,8 +1,8 @@
 """Time the ConvNeXt backbone beside its peers, on equal weights: python benchmarks/backbone.py [--quick]
 
 Inference, training step (forward and backward, no drop path) and the bytes that autograd keeps, in float32 and under
-bfloat16 autocast; float32 is not TF32. Prints tables and writes JSON, as it stands after every size and task, and a PNG
-chart. Half an hour on two cores, three minutes on a GPU.
+bfloat16 autocast; float32 is not TF32. Each size and task has a process of its own, in which all take turns. Prints
+tables and writes JSON, as it stands after every size and task, and a PNG chart. Half an hour on two cores.
 """
 import argparse
 import sys
@@ -188,7 +188,7 @@ def prepare(trial, row, reference):
 
 
 def measure_cell(contestants, task, size, plan, peaks, missing, progress):
-    """All contestants at one size in one task; others' and compiled ones that fail are noted in ``missing``.
+    """All contestants in one task at one size; others' and compiled ones that fail are noted in ``missing``.
 
     Returns:
         list[dict]: A row for each contestant and precision, see ``show.py``; the differences of what was checked among
@@ -246,6 +246,16 @@ def measure_cell(contestants, task, size, plan, peaks, missing, progress):
     return rows
 
 
+def measure_alone(task, size, plan, peaks):
+    """:func:`measure_cell` of all contestants that there are, for a process of its own: rows, and what is missing."""
+    environment.set_tf32(False)
+    warnings.filterwarnings('ignore', module='torch')
+    # Every load would say so.
+    MMLogger.get_instance('benchmark', log_level='ERROR')
+    contestants, missing = peers.build(plan.arch, environment.device(), plan.compiled)
+    return measure_cell(contestants, task, size, plan, peaks, missing, Progress(sys.stderr).show), missing
+
+
 def measure_all(plan, save=lambda results: None):
     """Everything that a plan has: the results, ready for JSON; ``save`` gets them as they grow."""
     environment.set_tf32(False)
@@ -254,17 +264,19 @@ def measure_all(plan, save=lambda results: None):
     line.show('what the machine reaches')
     peaks = limits.measure_peaks(device, plan.precisions, plan.quick)
     started = startup.measure(plan.quick, line.show) if plan.startup else None
-    contestants, missing = peers.build(plan.arch, device, plan.compiled)
+    missing = {}
     if plan.precisions != PRECISIONS:
         missing['bfloat16'] = 'this processor has no instructions for it'
-    for package, why in missing.items():
-        line.end(f'without {package}: {why}')
     results = dict(environment=described, arch=plan.arch, depths=ARCHS[plan.arch].depths,
                    channels=ARCHS[plan.arch].channels, quick=plan.quick, drop_path_rate=0., missing=missing,
                    peaks=dict(flops=peaks.flops, copy=peaks.copy), startup=started, rows=[])
     for size in plan.sizes:
         for task in ('inference', 'training'):
-            results['rows'] += measure_cell(contestants, task, size, plan, peaks, missing, line.show)
+            rows, absent = measure.alone(measure_alone, task, size, plan, peaks)
+            for name in absent.keys() - missing:
+                line.end(f'without {name}: {absent[name]}')
+            missing.update(absent)
+            results['rows'] += rows
             results['bars'] = bars.judge(results)
             save(results)
     return results
@@ -277,9 +289,6 @@ def main(argv=None, quick=QUICK):
                         'work_dirs/benchmarks)')
     args = parser.parse_args(argv)
     place = show.place(args.out, args.quick)
-    warnings.filterwarnings('ignore', module='torch')
-    # Every load would say so.
-    MMLogger.get_instance('benchmark', log_level='ERROR')
     path = place / f'{environment.file_name(environment.describe())}-backbone'
     results = measure_all(quick if args.quick else full_plan(environment.device()),
                           lambda results: show.write_json(results, path))

@@ -209,9 +209,14 @@ def print_peak(method, name, quick):
         print(measure.process_bytes('VmHWM')[0] - before)
 
 
-def measure_method(method, names, plan, peaks, progress):
-    """Rows of all backbones in a method, and the difference of mmpretrain's features from ours."""
-    device = environment.device()
+def measure_method(method, names, plan, peaks):
+    """Rows of all backbones in a method, and the difference of mmpretrain's features from ours.
+
+    For a process of its own.
+    """
+    warnings.filterwarnings('ignore')
+    MMLogger.get_instance('benchmark', log_level='ERROR')
+    device, progress = environment.device(), Progress(sys.stderr).show
     memory = {}
     for name in names:
         progress(f'{method} with {name}: memory')
@@ -255,7 +260,7 @@ def measure_all(plan):
     Raises:
         UserError: Neither mmdet nor mmseg can be imported.
     """
-    line, described, missing = Progress(sys.stderr), environment.describe(), find_missing()
+    described, missing = environment.describe(), find_missing()
     methods = [method for method, (_, toolbox) in METHODS.items() if toolbox not in missing]
     if not methods:
         raise UserError(f'no model can be built: mmdet: {missing["mmdet"]}; mmseg: {missing["mmseg"]}')
@@ -264,7 +269,7 @@ def measure_all(plan):
     results = dict(environment=described, plan=plan._asdict(), quick=plan.quick, missing=missing,
                    peaks=dict(flops=peaks.flops, copy=peaks.copy), rows=[], features_differ={})
     for method in methods:
-        rows, results['features_differ'][method] = measure_method(method, names, plan, peaks, line.show)
+        rows, results['features_differ'][method] = measure.alone(measure_method, method, names, plan, peaks)
         results['rows'] += rows
     return results
 
@@ -276,8 +281,6 @@ def main(argv=None):
                         'work_dirs/benchmarks)')
     args = parser.parse_args(argv)
     place = show.place(args.out, args.quick)
-    warnings.filterwarnings('ignore')
-    MMLogger.get_instance('benchmark', log_level='ERROR')
     results = measure_all(QUICK if args.quick else full_plan(environment.device()))
     print(show.detector_tables(results))
     show.write(results, show.detector_chart, place / f'{environment.file_name(results["environment"])}-detector')

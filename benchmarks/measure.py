@@ -1,13 +1,18 @@
 """What is measured: seconds of calls in turn, medians with their spread, and the bytes that autograd keeps."""
 import gc
 import math
+import multiprocessing
 import statistics
 import time
 import weakref
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import NamedTuple
 
 import torch
 from torch.autograd.graph import saved_tensors_hooks
+
+from convnext_mm.errors import UserError
 
 #: A sample repeats a call until it lasts this long in seconds, as the clock and the GPU's queue ask for.
 LEAST_SAMPLE = .02
@@ -99,6 +104,22 @@ def plan_rounds(seconds, warm, slow, least, most):
     of_others = sum(lasts[name] for name in warm if name not in slow)
     rounds = min(max(int((seconds - of_slow) / max(of_others, 1e-9)), least), most)
     return {name: max(least - 1, 1) if name in slow else rounds for name in warm}
+
+
+def alone(function, *arguments):
+    """``function(*arguments)`` in a new process.
+
+    What ran before in a process changes the times of what follows: memory that the C library has kept is used again,
+    and costs nothing, where else the kernel has to hand out and clear new pages for every large result.
+
+    Raises:
+        UserError: The process died.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as pool:
+        try:
+            return pool.submit(function, *arguments).result()
+        except BrokenProcessPool:
+            raise UserError('the process of a measurement was killed: is there enough memory?') from None
 
 
 def process_bytes(*fields):

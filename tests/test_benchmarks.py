@@ -1,6 +1,7 @@
 """The benchmarks count and judge rightly, refuse to compare unequal work, and run from end to end."""
 import copy
 import json
+import os
 import sys
 
 import pytest
@@ -89,6 +90,13 @@ def test_bytes_kept_of_recomputed_blocks():
         del outputs
     # One more block keeps its input and nothing else: 24 maps of 4 x 4.
     assert kept[5] - kept[3] == 2 * 4 * 24 * 4 * 4
+
+
+def test_a_measurement_alone():
+    assert measure.alone(os.getpid) != os.getpid()
+    assert measure.alone(max, 1, 2) == 2
+    with pytest.raises(UserError, match='killed'):
+        measure.alone(os.abort)
 
 
 def test_the_peak_of_a_process_is_its_own():
