@@ -276,7 +276,7 @@ def measure_all(plan):
 
 def main(argv=None):
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--quick', action='store_true', help='small networks on small images, in two minutes')
+    parser.add_argument('--quick', action='store_true', help='small networks on small images, in a few minutes')
     parser.add_argument('--out', metavar='DIR', help='folder for the results (default: benchmarks/results, of --quick '
                         'work_dirs/benchmarks)')
     args = parser.parse_args(argv)
