@@ -1,7 +1,7 @@
 """ConvNeXt for OpenMMLab: backbone, recipes and checkpoints for detectors and segmentors."""
 from importlib import import_module, util
 
-from .version import __version__
+from convnext_mm.version import __version__
 
 for _package, _install in (('torch', 'torch (2.1 or newer)'),
                            ('mmengine', 'convnext_mm[onedl] (the OneDL distributions) or convnext_mm[openmmlab] '

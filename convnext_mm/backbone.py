@@ -12,10 +12,10 @@ import torch.nn as nn
 import torch.utils.checkpoint
 from mmengine.model import BaseModule, PretrainedInit
 
-from . import checkpoint, checkpoint_loader
-from .errors import ArgumentTypeError, ArgumentValueError
-from .layers import ConvNeXtBlock, LayerNorm2d
-from .registry import MODELS
+from convnext_mm import checkpoint, checkpoint_loader
+from convnext_mm.errors import ArgumentTypeError, ArgumentValueError
+from convnext_mm.layers import ConvNeXtBlock, LayerNorm2d
+from convnext_mm.registry import MODELS
 
 
 class Arch(NamedTuple):

@@ -15,9 +15,9 @@ from mmengine.dist import get_rank
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
-from .data_checks import check_image, check_instance, check_mask, loader_of
-from .data_scan import describe_damage, mask_rule, read_file
-from .errors import ArgumentValueError, UserError
+from convnext_mm.data_checks import check_image, check_instance, check_mask, loader_of
+from convnext_mm.data_scan import describe_damage, mask_rule, read_file
+from convnext_mm.errors import ArgumentValueError, UserError
 
 #: What of an instance's flaws mm fails on; it takes or leaves out the others.
 BREAKING = ('damaged entry', 'damaged mask', 'empty mask')

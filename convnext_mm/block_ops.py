@@ -58,7 +58,7 @@ def _try_kernels(device):
             or tuple(map(int, torch.__version__.split('.')[:2])) < _TORCH_SINCE \
             or torch.cuda.get_device_capability(device) < _CAPABILITY_SINCE:
         return False
-    from . import depthwise
+    from convnext_mm import depthwise
     try:
         depthwise.depthwise_conv(*(torch.zeros(shape, device=device) for shape in ((1, 1, 1, 1), (1, 1, 7, 7), (1,))))
     # Triton compiles with what the machine has.
@@ -164,7 +164,7 @@ def layer_norm(x, weight, bias, eps, channels_first=False):
     """``F.layer_norm`` of the channels of images ``(N, H, W, C)``; the result, of that shape, is contiguous as
     ``(N, C, H, W)`` if ``channels_first``."""
     if takes_kernels(x):
-        from . import pointwise
+        from convnext_mm import pointwise
         function = pointwise.LayerNorm.apply if _records(x, weight, bias) else pointwise.normalize
         dtype = torch.float32 if _autocast_dtype(x.device.type) else x.dtype
         with torch.cuda.device_of(x):
@@ -199,7 +199,7 @@ def depthwise_conv(x, weight, bias, dilation, dtype=None):
     """
     dtype, grad = dtype or x.dtype, _records(x, weight, bias)
     if dilation == 1 and takes_kernels(x) and dtype in _KERNEL_TYPES and _is_small(x):
-        from . import depthwise
+        from convnext_mm import depthwise
         with torch.cuda.device_of(x):
             if grad:
                 y = depthwise.DepthwiseConv.apply(x.to(dtype).permute(0, 2, 3, 1), weight, bias)
@@ -276,7 +276,7 @@ def residual_mlp(x, y, scale, norm_weight, norm_bias, weight1, bias1, weight2, b
     arguments = x, y, scale, norm_weight, norm_bias, weight1, bias1, weight2, bias2, gamma
     grad = _records(*arguments)
     if takes_kernels(x) and takes_kernels(y):
-        from . import pointwise
+        from convnext_mm import pointwise
         with torch.cuda.device_of(x):
             return pointwise.residual_mlp(*arguments, eps, result_type(x, y, gamma), grad)
     if grad:

@@ -14,9 +14,9 @@ import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 
-from .checkpoint_formats import describe_method, find, parse, shorten, unwrap, with_mm_heads
-from .checkpoint_reader import CheckpointError, naming_file, read
-from .download import locate
+from convnext_mm.checkpoint_formats import describe_method, find, parse, shorten, unwrap, with_mm_heads
+from convnext_mm.checkpoint_reader import CheckpointError, naming_file, read
+from convnext_mm.download import locate
 
 #: All that a file may hold without a backbone having a place for it: a classifier and the norm before it, the heads of
 #: other builds (timm's ``norm_pre``, DINOv3's ``norms``, the decoder of V2's pre-training), and, by their number,
@@ -155,7 +155,7 @@ def fit_model(model, state_dict, training=False, file=None):
     Raises:
         CheckpointError: As ``load_pretrained``, for all of the model's tensors.
     """
-    from .backbone import ConvNeXt
+    from convnext_mm.backbone import ConvNeXt
     model = without_wrapper(model)
     backbones = {name: module for name, module in model.named_modules() if isinstance(module, ConvNeXt)}
     if not backbones or _is_sharded(model):
@@ -281,7 +281,7 @@ LETTERS = dict(tiny='T', small='S', base='B', large='L', xlarge='XL')
 
 def arch_name(arch):
     """The key of ``convnext_mm.ARCHS`` for something with depths and channels of four stages, or None."""
-    from .backbone import ARCHS
+    from convnext_mm.backbone import ARCHS
     return next((name for name, known in ARCHS.items() if known == (tuple(arch.depths), tuple(arch.channels))), None)
 
 

@@ -7,11 +7,11 @@ from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer, print_log
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 
-from .checkpoint import fit_model
-from .checkpoint_formats import unwrap
-from .checkpoint_loader import register_loader
-from .checkpoint_reader import CheckpointError, naming_file
-from .registry import HOOKS
+from convnext_mm.checkpoint import fit_model
+from convnext_mm.checkpoint_formats import unwrap
+from convnext_mm.checkpoint_loader import register_loader
+from convnext_mm.checkpoint_reader import CheckpointError, naming_file
+from convnext_mm.registry import HOOKS
 
 #: Types that torch's ``weights_only`` mode loads.
 _PLAIN = (str, bytes, int, float, bool, type(None), set, torch.Tensor, torch.Size)

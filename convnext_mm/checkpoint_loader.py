@@ -13,10 +13,10 @@ from mmengine.runner import CheckpointLoader
 from mmengine.utils import apply_to
 from torch.nn.modules.module import register_module_module_registration_hook
 
-from .checkpoint import VERIFIED, fit_model, without_wrapper
-from .checkpoint_formats import find, unwrap, with_mm_heads
-from .checkpoint_reader import CheckpointError, naming_file, read
-from .download import locate
+from convnext_mm.checkpoint import VERIFIED, fit_model, without_wrapper
+from convnext_mm.checkpoint_formats import find, unwrap, with_mm_heads
+from convnext_mm.checkpoint_reader import CheckpointError, naming_file, read
+from convnext_mm.download import locate
 
 
 def register_loader():
@@ -37,7 +37,7 @@ def verify_models():
 
 def _watch(parent, name, child):
     """Let ``parent`` verify what it is loaded with, once it gets a backbone."""
-    from .backbone import ConvNeXt
+    from convnext_mm.backbone import ConvNeXt
     if isinstance(child, ConvNeXt) and not any(isinstance(module, ConvNeXt) for module in parent.children()):
         parent._register_load_state_dict_pre_hook(_fit, with_module=True)
 
@@ -50,7 +50,7 @@ def _fit(model, state_dict, prefix, local_metadata, *_):
     """
     if prefix or 'file' not in local_metadata or local_metadata.pop(VERIFIED, False):
         return
-    from .backbone import ConvNeXt
+    from convnext_mm.backbone import ConvNeXt
     backbones = {name: child for name, child in model.named_children() if isinstance(child, ConvNeXt)}
     fitted = fit_model(model, state_dict, training=all(child.is_init for child in backbones.values()))
     if fitted is not state_dict:

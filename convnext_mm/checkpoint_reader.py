@@ -20,8 +20,8 @@ from collections import Counter, OrderedDict
 
 import torch
 
-from .checkpoint_seal import seal_holds
-from .errors import UserError
+from convnext_mm.checkpoint_seal import seal_holds
+from convnext_mm.errors import UserError
 
 
 class CheckpointError(UserError, RuntimeError):

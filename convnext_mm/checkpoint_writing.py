@@ -7,11 +7,11 @@ from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 
-from .checkpoint_seal import seal
-from .errors import RunStopped, UserError
-from .files import write_whole
-from .names import without_wrappers
-from .registry import HOOKS
+from convnext_mm.checkpoint_seal import seal
+from convnext_mm.errors import RunStopped, UserError
+from convnext_mm.files import write_whole
+from convnext_mm.names import without_wrappers
+from convnext_mm.registry import HOOKS
 
 #: ``backend_args`` with which mmengine writes through this module.
 ATOMIC = dict(backend='convnext_mm')

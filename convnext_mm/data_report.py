@@ -6,10 +6,10 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from .data_fix import fix_coco, sound_names
-from .data_scan import scan_config
-from .files import check_place, replacing
-from .tables import format_table
+from convnext_mm.data_fix import fix_coco, sound_names
+from convnext_mm.data_scan import scan_config
+from convnext_mm.files import check_place, replacing
+from convnext_mm.tables import format_table
 
 
 def check(cfg, fix=None):

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from . import drawing, shapes, tables
-from .progress import Progress, clock
+from convnext_mm import drawing, shapes, tables
+from convnext_mm.progress import Progress, clock
 
 #: Of a run on two cores of a machine that does nothing else, without a GPU.
 MINUTES = 10

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import torch.hub
 
-from .checkpoint_reader import CheckpointError, Refused, read
-from .weights import weights
+from convnext_mm.checkpoint_reader import CheckpointError, Refused, read
+from convnext_mm.weights import weights
 
 try:
     import fcntl

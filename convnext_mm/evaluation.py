@@ -6,17 +6,17 @@ from importlib import import_module
 from mmengine.dist import is_main_process
 from mmengine.registry import DATASETS, METRICS
 
-from .checkpoint_reader import read, trust_pickles
-from .download import locate, resolve
-from .errors import UserError
-from .figures import check_reference, find_reference, make_report, show_report
-from .files import check_place
-from .launch import build_runner, fit_to_device, load_config, set_show_dir, set_tta, test_dataset
-from .names import type_name
-from .predictions import PICKLES, check_file, check_folder, read_predictions
-from .preflight import check_backbone, check_data
-from .strategy_choice import drop_strategy
-from .weights import of_file
+from convnext_mm.checkpoint_reader import read, trust_pickles
+from convnext_mm.download import locate, resolve
+from convnext_mm.errors import UserError
+from convnext_mm.figures import check_reference, find_reference, make_report, show_report
+from convnext_mm.files import check_place
+from convnext_mm.launch import build_runner, fit_to_device, load_config, set_show_dir, set_tta, test_dataset
+from convnext_mm.names import type_name
+from convnext_mm.predictions import PICKLES, check_file, check_folder, read_predictions
+from convnext_mm.preflight import check_backbone, check_data
+from convnext_mm.strategy_choice import drop_strategy
+from convnext_mm.weights import of_file
 
 #: Evaluators of mm's with these settings alone become this package's: type -> (module, settings).
 OWN_METRICS = {

@@ -5,10 +5,10 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from .errors import UserError
-from .files import replacing
-from .published import published, recipe
-from .tables import format_table
+from convnext_mm.errors import UserError
+from convnext_mm.files import replacing
+from convnext_mm.published import published, recipe
+from convnext_mm.tables import format_table
 
 
 class Figure(NamedTuple):

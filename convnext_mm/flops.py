@@ -14,9 +14,9 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch.utils.flop_counter import FlopCounterMode
 
-from .backbone import ConvNeXt
-from .published import published, recipe
-from .tables import format_table
+from convnext_mm.backbone import ConvNeXt
+from convnext_mm.published import published, recipe
+from convnext_mm.tables import format_table
 
 BOX_PROPOSALS, MASK_PROPOSALS = 1000, 100
 _COUNTED = {'convolution', 'mm', 'addmm'}

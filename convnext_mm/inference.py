@@ -14,17 +14,17 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DATASETS, MODELS
 from PIL import Image, UnidentifiedImageError
 
-from . import drawing
-from .checkpoint_loader import load_checkpoint, register_loader
-from .checkpoint_reader import trust_pickles
-from .download import locate
-from .errors import ArgumentValueError, UserError
-from .files import check_place, replacing
-from .launch import load_config, test_dataset
-from .names import type_name
-from .predictions import INDEX_FILE, index_categories, to_annotations, write_detections, write_index_map
-from .preflight import check_backbone
-from .progress import Bar
+from convnext_mm import drawing
+from convnext_mm.checkpoint_loader import load_checkpoint, register_loader
+from convnext_mm.checkpoint_reader import trust_pickles
+from convnext_mm.download import locate
+from convnext_mm.errors import ArgumentValueError, UserError
+from convnext_mm.files import check_place, replacing
+from convnext_mm.launch import load_config, test_dataset
+from convnext_mm.names import type_name
+from convnext_mm.predictions import INDEX_FILE, index_categories, to_annotations, write_detections, write_index_map
+from convnext_mm.preflight import check_backbone
+from convnext_mm.progress import Bar
 
 #: Endings of the files that are taken from a folder or a glob.
 ENDINGS = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')

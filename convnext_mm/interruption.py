@@ -11,11 +11,11 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import print_log
 from torch.utils.data import DataLoader
 
-from .checkpoint_writing import ATOMIC, INTERRUPTED
-from .errors import RunInterrupted
-from .registry import HOOKS
-from .run_status import update_status
-from .worker_signals import shield_workers
+from convnext_mm.checkpoint_writing import ATOMIC, INTERRUPTED
+from convnext_mm.errors import RunInterrupted
+from convnext_mm.registry import HOOKS
+from convnext_mm.run_status import update_status
+from convnext_mm.worker_signals import shield_workers
 
 #: What SLURM, other schedulers and people at a keyboard send.
 SIGNALS = signal.SIGTERM, signal.SIGUSR1, signal.SIGINT

@@ -6,8 +6,8 @@ import torch
 from mmengine.registry import TRANSFORMS
 from mmseg.evaluation import IoUMetric as BaseIoUMetric
 
-from .errors import UserError
-from .predictions import (
+from convnext_mm.errors import UserError
+from convnext_mm.predictions import (
     compare_categories,
     compare_images,
     finish_folder,
@@ -17,8 +17,8 @@ from .predictions import (
     read_index_map,
     write_index_map,
 )
-from .progress import Bar
-from .registry import METRICS
+from convnext_mm.progress import Bar
+from convnext_mm.registry import METRICS
 
 
 @METRICS.register_module()

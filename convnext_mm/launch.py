@@ -10,17 +10,17 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import Runner
 
-from .bad_samples import guard_data
-from .checkpoint_loader import register_loader
-from .checkpoint_reader import trust_pickles
-from .errors import RunInterrupted, UserError
-from .interruption import interruptible
-from .names import type_name
-from .preflight import check_backbone, check_data, check_work_dir
-from .resume import set_resume
-from .run_status import begin_status, update_status
-from .step_size import set_step_size
-from .strategy_choice import choose_strategy, fit_to_strategy
+from convnext_mm.bad_samples import guard_data
+from convnext_mm.checkpoint_loader import register_loader
+from convnext_mm.checkpoint_reader import trust_pickles
+from convnext_mm.errors import RunInterrupted, UserError
+from convnext_mm.interruption import interruptible
+from convnext_mm.names import type_name
+from convnext_mm.preflight import check_backbone, check_data, check_work_dir
+from convnext_mm.resume import set_resume
+from convnext_mm.run_status import begin_status, update_status
+from convnext_mm.step_size import set_step_size
+from convnext_mm.strategy_choice import choose_strategy, fit_to_strategy
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 

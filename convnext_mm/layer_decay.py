@@ -14,10 +14,10 @@ import torch.nn as nn
 from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor
 
-from .errors import ArgumentTypeError, ArgumentValueError
-from .names import without_wrappers
-from .registry import OPTIM_WRAPPER_CONSTRUCTORS
-from .tables import format_table
+from convnext_mm.errors import ArgumentTypeError, ArgumentValueError
+from convnext_mm.names import without_wrappers
+from convnext_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS
+from convnext_mm.tables import format_table
 
 DECAY_TYPES = ('layer_wise', 'stage_wise')
 #: Above, the lowest rates vanish for any decay that is meant.

@@ -6,7 +6,7 @@ Sources: "A ConvNet for the 2020s" (arXiv:2201.03545), figure 4 and section 2.6,
 import torch
 import torch.nn as nn
 
-from . import block_ops
+from convnext_mm import block_ops
 
 #: Under torch 2.1, nothing compiles (``backbone.COMPILE_SINCE``).
 _is_compiling = getattr(torch.compiler, 'is_compiling', lambda: False)

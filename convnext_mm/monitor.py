@@ -5,7 +5,7 @@ from mmengine.hooks import Hook, LoggerHook
 from mmengine.logging import print_log
 from mmengine.visualization import TensorboardVisBackend as MMEngineTensorboardVisBackend
 
-from .registry import HOOKS, VISBACKENDS
+from convnext_mm.registry import HOOKS, VISBACKENDS
 
 
 def layer_rates(optim_wrapper):

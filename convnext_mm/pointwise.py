@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
-from . import pointwise_kernels as kernels
-from .depthwise import blocks
+from convnext_mm import pointwise_kernels as kernels
+from convnext_mm.depthwise import blocks
 
 #: Values of a program's tile, threads' warps, and programs of kernels that sum over rows.
 TILE, WARPS, PROGRAMS = 4096, 8, 512

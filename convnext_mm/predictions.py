@@ -16,9 +16,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from .checkpoint_reader import read_dump
-from .errors import UserError
-from .files import check_place, replacing
+from convnext_mm.checkpoint_reader import read_dump
+from convnext_mm.errors import UserError
+from convnext_mm.files import check_place, replacing
 
 INDEX_FILE = 'predictions.json'
 PICKLES = ('.pkl', '.pickle')

@@ -16,9 +16,9 @@ import torch
 from mmengine.registry import DATASETS
 from PIL import Image
 
-from .backbone import ConvNeXt
-from .data_checks import check_reach, values_out_of_range
-from .errors import UserError
+from convnext_mm.backbone import ConvNeXt
+from convnext_mm.data_checks import check_reach, values_out_of_range
+from convnext_mm.errors import UserError
 
 #: Data set type -> (what should be there, where it is published).
 PUBLISHED_DATA = {

@@ -12,12 +12,12 @@ from statistics import median
 from mmengine.config import Config
 from PIL import Image
 
-from .charts import Level, Series, format_number, line_chart, smooth
-from .errors import UserError
-from .flops import count_config
-from .runs import read_run
-from .samples import predict_samples
-from .version import __version__
+from convnext_mm.charts import Level, Series, format_number, line_chart, smooth
+from convnext_mm.errors import UserError
+from convnext_mm.flops import count_config
+from convnext_mm.runs import read_run
+from convnext_mm.samples import predict_samples
+from convnext_mm.version import __version__
 
 #: Key of a figure in mmengine's log -> label, what makes it per cent, and its key in a row of ``published.json``.
 METRICS = {

@@ -6,9 +6,9 @@ from pathlib import Path
 from mmengine.config import ConfigDict
 from mmengine.logging import print_log
 
-from .checkpoint_reader import CheckpointError, read
-from .errors import UserError
-from .names import type_name
+from convnext_mm.checkpoint_reader import CheckpointError, read
+from convnext_mm.errors import UserError
+from convnext_mm.names import type_name
 
 
 def find_checkpoint(work_dir):

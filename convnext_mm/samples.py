@@ -11,9 +11,9 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.utils import ProgressBar
 from PIL import Image, ImageOps
 
-from . import drawing
-from .checkpoint_loader import load_checkpoint
-from .preflight import check_data
+from convnext_mm import drawing
+from convnext_mm.checkpoint_loader import load_checkpoint
+from convnext_mm.preflight import check_data
 
 #: Images that are looked at, as far as they can be predicted within ``SECONDS``, and how many of them are shown.
 CHECKED, SECONDS, SHOWN = 40, 60, 6

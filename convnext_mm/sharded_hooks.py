@@ -3,7 +3,7 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.registry import MODELS
 from torch import nn
 
-from .registry import HOOKS
+from convnext_mm.registry import HOOKS
 
 
 @HOOKS.register_module()

@@ -9,8 +9,8 @@ from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from torch.distributed.fsdp import FullyShardedDataParallel
 
-from .checkpoint_writing import ATOMIC
-from .errors import RunStopped
+from convnext_mm.checkpoint_writing import ATOMIC
+from convnext_mm.errors import RunStopped
 
 
 class StepGuard:

@@ -23,10 +23,10 @@ from torch import nn
 from torch.distributed.fsdp import FullStateDictConfig, StateDictType
 from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 
-from .checkpoint_writing import ATOMIC
-from .layers import ConvNeXtBlock
-from .names import without_wrappers
-from .registry import FUNCTIONS, RUNNERS, STRATEGIES
+from convnext_mm.checkpoint_writing import ATOMIC
+from convnext_mm.layers import ConvNeXtBlock
+from convnext_mm.names import without_wrappers
+from convnext_mm.registry import FUNCTIONS, RUNNERS, STRATEGIES
 
 
 @FUNCTIONS.register_module()

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from .errors import UserError
-from .names import type_name
+from convnext_mm.errors import UserError
+from convnext_mm.names import type_name
 
 FRAGMENTS = Path(__file__).resolve().parents[1] / 'configs' / '_base_' / 'strategies'
 NAMES = ('ddp', 'fsdp', 'deepspeed')

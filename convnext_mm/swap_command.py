@@ -4,12 +4,12 @@ import io
 import sys
 import warnings
 
-from .download import resolve
-from .launch import read_config
-from .mm_configs import find_config
-from .swap import swap
-from .swap_verify import MissingPackageError, NoKernelError, VerificationError, verify
-from .swap_write import check_target, format_changes, format_leaf, write_config
+from convnext_mm.download import resolve
+from convnext_mm.launch import read_config
+from convnext_mm.mm_configs import find_config
+from convnext_mm.swap import swap
+from convnext_mm.swap_verify import MissingPackageError, NoKernelError, VerificationError, verify
+from convnext_mm.swap_write import check_target, format_changes, format_leaf, write_config
 
 
 def swap_config(args):

@@ -6,8 +6,8 @@ reads is found by agreement; where nothing agrees, the swap is refused.
 import math
 from typing import NamedTuple
 
-from .swap_edits import MISSING, RefusedError, plain, type_of, walk
-from .swap_sources import STRUCTURE
+from convnext_mm.swap_edits import MISSING, RefusedError, plain, type_of, walk
+from convnext_mm.swap_sources import STRUCTURE
 
 #: Type -> why no other backbone can stand in front of it.
 REFUSED = {

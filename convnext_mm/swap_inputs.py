@@ -1,7 +1,7 @@
 """Images as the weights of a ConvNeXt were trained on them: RGB, ImageNet's mean and deviation, whole strides."""
 from math import lcm
 
-from .swap_edits import MISSING, type_of, walk
+from convnext_mm.swap_edits import MISSING, type_of, walk
 
 #: Of RGB in 0 to 255; what all published ConvNeXt weights, V2 included, were trained with.
 MEAN = (123.675, 116.28, 103.53)

@@ -4,8 +4,8 @@ Mask R-CNN, Cascade R-CNN and UPerNet take the paper's rate and decay for the si
 not takes AdamW with rate 1e-4 and weight decay 0.05, and the decay of the paper's recipe that adds least to the model:
 Mask R-CNN's (by layer) for detectors, UPerNet's (by stage) for segmentors. A config that trains with AdamW keeps it.
 """
-from .published import published
-from .swap_edits import MISSING, type_of, walk
+from convnext_mm.published import published
+from convnext_mm.swap_edits import MISSING, type_of, walk
 
 CONSTRUCTOR = 'convnext_mm.LayerDecayOptimWrapperConstructor'
 #: Keys of ``paramwise_cfg`` that the constructor takes besides its own.

@@ -2,7 +2,7 @@
 import numpy as np
 import torch
 
-from .swap_edits import type_of, walk
+from convnext_mm.swap_edits import type_of, walk
 
 #: Images in a batch: batch norm over a map of one pixel needs two.
 BATCH = 2

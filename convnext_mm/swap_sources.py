@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from mmengine.registry import MODELS
 
-from .backbone import ARCHS, NUM_STAGES
-from .swap_edits import RefusedError, type_of
+from convnext_mm.backbone import ARCHS, NUM_STAGES
+from convnext_mm.swap_edits import RefusedError, type_of
 
 
 class Feature(NamedTuple):

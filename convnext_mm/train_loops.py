@@ -13,11 +13,11 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from torch.utils.data import DataLoader
 
-from .checkpoint_writing import VALIDATED
-from .draws import seed_generators, step_loader
-from .registry import LOOPS
-from .run_status import read_status, update_status
-from .step_guard import StepGuard
+from convnext_mm.checkpoint_writing import VALIDATED
+from convnext_mm.draws import seed_generators, step_loader
+from convnext_mm.registry import LOOPS
+from convnext_mm.run_status import read_status, update_status
+from convnext_mm.step_guard import StepGuard
 
 #: Key of mmengine's message hub: samples drawn in the unfinished epoch, or in all where epochs are not counted.
 DRAWN = 'samples_drawn'

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from .published import published
+from convnext_mm.published import published
 
 
 class Weights(NamedTuple):
@@ -72,7 +72,7 @@ def of_file(filename):
 
 def count_parameters(arch, classes=0, use_grn=False):
     """Parameters of a classification ConvNeXt with its final norm, as in the official ``models/convnext.py``."""
-    from .backbone import ARCHS
+    from convnext_mm.backbone import ARCHS
     depths, channels = ARCHS[arch]
     count = 3 * 16 * channels[0] + 3 * channels[0] + 2 * channels[-1] + classes * (channels[-1] + 1)
     for before, after in zip(channels, channels[1:]):

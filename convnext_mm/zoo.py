@@ -17,9 +17,9 @@ from importlib.metadata import packages_distributions, version
 from multiprocessing import get_context
 from pathlib import Path
 
-from .errors import UserError
-from .mm_configs import config_folder, leaf_configs
-from .swap_edits import plain
+from convnext_mm.errors import UserError
+from convnext_mm.mm_configs import config_folder, leaf_configs
+from convnext_mm.swap_edits import plain
 
 PACKAGES = ('mmdet', 'mmseg')
 #: What is done -> the modules and tables that decide what comes of it.
@@ -75,7 +75,7 @@ def _quiet():
 def _swapped(package, name):
     from mmengine.config import Config
 
-    from .swap import swap
+    from convnext_mm.swap import swap
     cfg = Config.fromfile(config_folder(package) / name)
     return cfg, lambda: swap(cfg, 'atto', pretrained=None)
 
@@ -87,7 +87,7 @@ def swap_one(package, name):
         dict: ``config``, ``status`` (``swapped``, ``refused``, ``unloadable`` or ``swap failed``), and ``model``, or
         ``kind`` and ``reason``.
     """
-    from .swap_edits import RefusedError
+    from convnext_mm.swap_edits import RefusedError
     row = dict(config=f'{package}/{name}')
     try:
         _, do = _swapped(package, name)
@@ -110,7 +110,7 @@ def verify_one(package, name, model):
         dict: ``model``, ``status`` (``verified``, ``kernel``, ``package``, ``upstream`` or ``failed``), ``reason``, and
         ``necks``, whether the backbone and its necks work where the whole model cannot run.
     """
-    from .swap_verify import MissingPackageError, NoKernelError, VerificationError, verify, verify_necks
+    from convnext_mm.swap_verify import MissingPackageError, NoKernelError, VerificationError, verify, verify_necks
     cfg, do = _swapped(package, name)
     row, started = dict(model=model, config=f'{package}/{name}'), time.process_time()
     try:

@@ -5,9 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .errors import UserError
-from .mm_configs import config_folder
-from .zoo import verify_models, versions
+from convnext_mm.errors import UserError
+from convnext_mm.mm_configs import config_folder
+from convnext_mm.zoo import verify_models, versions
 
 #: Statuses that another family may change.
 OPEN = ('package', 'upstream')

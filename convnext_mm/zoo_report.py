@@ -2,9 +2,9 @@
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from .swap import NOT_A_MODEL
-from .swap_sources import NO_IMAGE, OWN
-from .zoo import versions
+from convnext_mm.swap import NOT_A_MODEL
+from convnext_mm.swap_sources import NO_IMAGE, OWN
+from convnext_mm.zoo import versions
 
 #: Column -> the statuses that it counts.
 COLUMNS = {
