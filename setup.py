@@ -2,7 +2,7 @@
 import re
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 VERSION = re.search(r"^__version__ = '(.+)'$", (ROOT / 'convnext_mm' / 'version.py').read_text(), re.M).group(1)
@@ -17,8 +17,8 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     python_requires='>=3.10',
-    packages=['convnext_mm'],
-    package_data={'convnext_mm': ['*.json', '*.css']},
+    packages=find_packages(include=['convnext_mm', 'convnext_mm.*']),
+    package_data={'': ['*.json', '*.css']},
     install_requires=['torch>=2.1'],
     # mmdet imports mmpretrain's models, which import names that later versions of transformers no longer have.
     extras_require={

@@ -5,7 +5,6 @@ import operator
 import os
 from collections.abc import Mapping, Set
 from numbers import Real
-from typing import NamedTuple
 
 import torch
 import torch.nn as nn
@@ -15,30 +14,9 @@ from mmengine.model import BaseModule, PretrainedInit
 from convnext_mm import checkpoint, checkpoint_loader
 from convnext_mm.errors import ArgumentTypeError, ArgumentValueError
 from convnext_mm.layers import ConvNeXtBlock, LayerNorm2d
+from convnext_mm.published.archs import ARCHS, NUM_STAGES, Arch
 from convnext_mm.registry import MODELS
 
-
-class Arch(NamedTuple):
-    """Blocks and channels of the four stages."""
-
-    depths: tuple
-    channels: tuple
-
-
-#: ``tiny`` to ``xlarge`` are the paper's (arXiv:2201.03545, section 3); the smaller ones are ConvNeXt V2's
-#: (arXiv:2301.00808, appendix A.1).
-ARCHS = {
-    'atto': Arch((2, 2, 6, 2), (40, 80, 160, 320)),
-    'femto': Arch((2, 2, 6, 2), (48, 96, 192, 384)),
-    'pico': Arch((2, 2, 6, 2), (64, 128, 256, 512)),
-    'nano': Arch((2, 2, 8, 2), (80, 160, 320, 640)),
-    'tiny': Arch((3, 3, 9, 3), (96, 192, 384, 768)),
-    'small': Arch((3, 3, 27, 3), (96, 192, 384, 768)),
-    'base': Arch((3, 3, 27, 3), (128, 256, 512, 1024)),
-    'large': Arch((3, 3, 27, 3), (192, 384, 768, 1536)),
-    'xlarge': Arch((3, 3, 27, 3), (256, 512, 1024, 2048)),
-}
-NUM_STAGES = 4
 #: Far beyond any model; a number mistyped beyond them would fill the memory instead of raising.
 MAX_CHANNELS, MAX_DEPTH = 2 ** 16, 1000
 #: Above, a few blocks take features out of float32's range.

@@ -17,6 +17,7 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from convnext_mm.checkpoint_formats import describe_method, find, parse, shorten, unwrap, with_mm_heads
 from convnext_mm.checkpoint_reader import CheckpointError, naming_file, read
 from convnext_mm.download import locate
+from convnext_mm.published.archs import LETTERS, describe_arch
 
 #: All that a file may hold without a backbone having a place for it: a classifier and the norm before it, the heads of
 #: other builds (timm's ``norm_pre``, DINOv3's ``norms``, the decoder of V2's pre-training), and, by their number,
@@ -273,21 +274,3 @@ def _whole_cause(there, wanted, misshapen):
 def _backbone_alone(prefix):
     return (f'holds nothing named {prefix}*, where the model has its backbone; a checkpoint of a backbone alone goes '
             "into the backbone's init_cfg=dict(type='Pretrained', checkpoint=...)")
-
-
-#: The paper's letters.
-LETTERS = dict(tiny='T', small='S', base='B', large='L', xlarge='XL')
-
-
-def arch_name(arch):
-    """The key of ``convnext_mm.ARCHS`` for something with depths and channels of four stages, or None."""
-    from convnext_mm.backbone import ARCHS
-    return next((name for name, known in ARCHS.items() if known == (tuple(arch.depths), tuple(arch.channels))), None)
-
-
-def describe_arch(arch, names=None):
-    """A name and the depths, such as ``small (3, 3, 27, 3)``; ``names`` are others for those of ``ARCHS``."""
-    name = arch_name(arch)
-    if name is None:
-        return f'{tuple(arch.depths)} with channels {tuple(arch.channels)}'
-    return f'{(names or {}).get(name, name)} {tuple(arch.depths)}'

@@ -2,12 +2,12 @@
 import os
 from collections import Counter
 
-from convnext_mm.checkpoint import arch_name, describe_arch
 from convnext_mm.checkpoint_formats import compose, describe_method, parse, shorten, unwrap
 from convnext_mm.checkpoint_reader import CheckpointError, kind_of, naming_file, read, write
 from convnext_mm.download import locate
-from convnext_mm.published import published
-from convnext_mm.weights import of_file
+from convnext_mm.published.archs import arch_name, describe_arch
+from convnext_mm.published.paper import published
+from convnext_mm.published.weights import of_file
 
 ENDINGS = ('.pth', '.pt', '.bin', '.safetensors')
 

@@ -251,7 +251,7 @@ def convert(state_dict, format):
 
 
 def describe_method(names):
-    """The kind of a whole model by its names, in the words of ``published.json`` where it is one of the paper's."""
+    """The kind of a whole model by its names, in the words of ``paper.json`` where it is one of the paper's."""
     if any(name.startswith('roi_head.mask_head.') for name in names):
         cascade = any(name.startswith('roi_head.bbox_head.0.') for name in names)
         return 'Cascade Mask R-CNN' if cascade else 'Mask R-CNN'

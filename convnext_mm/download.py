@@ -19,7 +19,7 @@ from pathlib import Path
 import torch.hub
 
 from convnext_mm.checkpoint_reader import CheckpointError, Refused, read
-from convnext_mm.weights import weights
+from convnext_mm.published.weights import weights
 
 try:
     import fcntl
@@ -50,7 +50,7 @@ def resolve(source):
     """The path or http(s) address that a checkpoint is meant by; nothing is fetched.
 
     Args:
-        source (str | Path): A path, an http(s) or file address, or a short name of ``convnext_mm.weights``.
+        source (str | Path): A path, an http(s) or file address, or a short name of ``convnext_mm.published.weights``.
 
     Raises:
         CheckpointError: It is none of these.

@@ -15,8 +15,8 @@ from convnext_mm.launch import build_runner, fit_to_device, load_config, set_sho
 from convnext_mm.names import type_name
 from convnext_mm.predictions import PICKLES, check_file, check_folder, read_predictions
 from convnext_mm.preflight import check_backbone, check_data
+from convnext_mm.published.weights import of_file
 from convnext_mm.strategy_choice import drop_strategy
-from convnext_mm.weights import of_file
 
 #: Evaluators of mm's with these settings alone become this package's: type -> (module, settings).
 OWN_METRICS = {

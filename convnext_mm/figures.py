@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from convnext_mm.errors import UserError
 from convnext_mm.files import replacing
-from convnext_mm.published import published, recipe
+from convnext_mm.published.paper import published, recipe
 from convnext_mm.tables import format_table
 
 
 class Figure(NamedTuple):
-    """A figure of COCO's: mmdet's key for it, its name in a table, and its key in ``published.json`` after box_."""
+    """A figure of COCO's: mmdet's key for it, its name in a table, and its key in ``paper.json`` after box_."""
 
     key: str
     name: str

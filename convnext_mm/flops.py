@@ -4,7 +4,7 @@ Convention (it reproduces the thirteen published costs): multiply-accumulates of
 and of linear layers on the inference path, so without an auxiliary head; 1000 proposals through every box head and
 100 through every mask head. Shapes alone decide, so the model lives on torch's meta device.
 
-Source: arXiv:2201.03545, tables 3 and 4; the published figures in ``published.json``.
+Source: arXiv:2201.03545, tables 3 and 4; the published figures in ``paper.json``.
 """
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch.utils.flop_counter import FlopCounterMode
 
 from convnext_mm.backbone import ConvNeXt
-from convnext_mm.published import published, recipe
+from convnext_mm.published.paper import published, recipe
 from convnext_mm.tables import format_table
 
 BOX_PROPOSALS, MASK_PROPOSALS = 1000, 100

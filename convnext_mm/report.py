@@ -19,7 +19,7 @@ from convnext_mm.runs import read_run
 from convnext_mm.samples import predict_samples
 from convnext_mm.version import __version__
 
-#: Key of a figure in mmengine's log -> label, what makes it per cent, and its key in a row of ``published.json``.
+#: Key of a figure in mmengine's log -> label, what makes it per cent, and its key in a row of ``paper.json``.
 METRICS = {
     'coco/bbox_mAP': ('box AP', 100, 'box_ap'),
     'coco/segm_mAP': ('mask AP', 100, 'mask_ap'),

@@ -4,7 +4,7 @@ Mask R-CNN, Cascade R-CNN and UPerNet take the paper's rate and decay for the si
 not takes AdamW with rate 1e-4 and weight decay 0.05, and the decay of the paper's recipe that adds least to the model:
 Mask R-CNN's (by layer) for detectors, UPerNet's (by stage) for segmentors. A config that trains with AdamW keeps it.
 """
-from convnext_mm.published import published
+from convnext_mm.published.paper import published
 from convnext_mm.swap_edits import MISSING, type_of, walk
 
 CONSTRUCTOR = 'convnext_mm.LayerDecayOptimWrapperConstructor'
@@ -23,7 +23,7 @@ def find_recipe(model, arch, pretrained):
         pretrained (str | None): Its weights, which choose between rows that differ in nothing else.
 
     Returns:
-        tuple[dict, bool]: A row of ``published.json`` as it is meant for ``arch`` where the paper has that size in the
+        tuple[dict, bool]: A row of ``paper.json`` as it is meant for ``arch`` where the paper has that size in the
         family, else the family's smallest; and whether the paper has the family.
     """
     types = {type_of(node) for _, node in walk(model)}

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from mmengine.registry import MODELS
 
-from convnext_mm.backbone import ARCHS, NUM_STAGES
+from convnext_mm.published.archs import ARCHS, NUM_STAGES
 from convnext_mm.swap_edits import RefusedError, type_of
 
 

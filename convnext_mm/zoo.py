@@ -24,8 +24,8 @@ from convnext_mm.swap_edits import plain
 PACKAGES = ('mmdet', 'mmseg')
 #: What is done -> the modules and tables that decide what comes of it.
 _SOURCES = {
-    'swap': ('backbone.py', 'published.json', 'swap.py', 'swap_consumers.py', 'swap_edits.py', 'swap_inputs.py',
-             'swap_optimizer.py', 'swap_sources.py', 'weights.json', 'weights.py'),
+    'swap': ('backbone.py', 'published', 'swap.py', 'swap_consumers.py', 'swap_edits.py', 'swap_inputs.py',
+             'swap_optimizer.py', 'swap_sources.py'),
     'verify': ('backbone.py', 'block_ops.py', 'layer_decay.py', 'layers.py', 'swap_samples.py', 'swap_verify.py'),
 }
 #: What a row is about -> what was done to it.

@@ -7,7 +7,7 @@ import torch
 from conftest import randomise, relative_difference
 
 from convnext_mm import ARCHS, ConvNeXt
-from convnext_mm.published import published
+from convnext_mm.published.paper import published
 
 TINY = dict(depths=(1, 1, 2, 1), channels=(8, 16, 24, 32))
 COUNTS = dict(tiny=27_821_472, small=49_456_032, base=87_568_256, large=196_233_024, xlarge=348_151_552)

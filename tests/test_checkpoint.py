@@ -15,12 +15,12 @@ from mmengine.runner.checkpoint import load_state_dict as mmengine_load_state_di
 from test_checkpoint_parity import Official
 
 from convnext_mm import ARCHS, ConvNeXt, checkpoint
-from convnext_mm.backbone import Arch
 from convnext_mm.checkpoint import adapt_stem, fit_model, load_pretrained
 from convnext_mm.checkpoint_formats import convert
 from convnext_mm.checkpoint_loader import load_checkpoint, load_from_convnext_mm
 from convnext_mm.checkpoint_reader import CheckpointError
 from convnext_mm.errors import ArgumentTypeError
+from convnext_mm.published.archs import Arch, arch_name
 
 ARCH = Arch((1, 1, 2, 1), (4, 8, 12, 16))
 SMALL = ARCH._asdict()
@@ -600,5 +600,5 @@ def test_layers_that_depend_on_the_classes(name, depends):
 
 def test_published_sizes_are_known_by_name():
     for name, arch in ARCHS.items():
-        assert checkpoint.arch_name(arch) == name
-    assert checkpoint.arch_name(ARCH) is None
+        assert arch_name(arch) == name
+    assert arch_name(ARCH) is None

@@ -13,7 +13,7 @@ from convnext_mm.checkpoint import fit_model
 from convnext_mm.checkpoint_formats import BACKBONE, convert, parse
 from convnext_mm.checkpoint_loader import load_checkpoint
 from convnext_mm.checkpoint_reader import CheckpointError, write
-from convnext_mm.published import published
+from convnext_mm.published.paper import published
 
 pytest.importorskip('mmdet', reason='mmdet is not installed')
 pytest.importorskip('mmseg', reason='mmseg is not installed')

@@ -1,6 +1,6 @@
 """The thirteen configs against the paper: every published field, every learning rate, every model.
 
-A field of ``published.json`` is compared with what the config says; where the published field is a sentence, the
+A field of ``paper.json`` is compared with what the config says; where the published field is a sentence, the
 sentence is written anew from the config. Each field is in a table below or named there as no hyperparameter.
 """
 import ast
@@ -20,10 +20,10 @@ from mmengine.hooks import ParamSchedulerHook
 from mmengine.optim import AmpOptimWrapper, build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 
-from convnext_mm.backbone import ARCHS
 from convnext_mm.layer_decay import derive_num_layers
-from convnext_mm.published import published, recipe
-from convnext_mm.weights import weights
+from convnext_mm.published.archs import ARCHS
+from convnext_mm.published.paper import published, recipe
+from convnext_mm.published.weights import weights
 
 REGISTRIES = {toolbox: pytest.importorskip(f'{toolbox}.registry', reason=f'the configs need {toolbox}')
               for toolbox in ('mmdet', 'mmseg')}
@@ -424,7 +424,7 @@ def cross_entropy(loss_weight=1.0, **kind):
 
 @coco_rows
 def test_detector_parts_that_the_paper_leaves_to_mmdet(row):
-    """`facebookresearch/ConvNeXt` ``object_detection/configs/_base_/models``, where ``published.json`` is silent."""
+    """`facebookresearch/ConvNeXt` ``object_detection/configs/_base_/models``, where ``paper.json`` is silent."""
     model = load(row['config']).model
     rpn, roi = model.rpn_head, model.roi_head
     assert plain(model.neck) == {'type': 'FPN', 'in_channels': list(ARCHS[row['arch']].channels),
@@ -534,7 +534,7 @@ def linear_warmup(iteration, iterations, ratio):
 
 
 def official_layer(name, row):
-    """Layer of a parameter of the whole model, by ``layer_decay`` of ``published.json``."""
+    """Layer of a parameter of the whole model, by ``layer_decay`` of ``paper.json``."""
     part, *numbers = re.match(r'(?:backbone\.)?(\w+)(?:\.(\d+))?(?:\.(\d+))?', name).groups()
     last = row['num_layers'] + 1
     if not name.startswith('backbone.') or part not in ('downsample_layers', 'stages'):
@@ -609,7 +609,7 @@ class TestLearningRates:
                 check, row['warmup_iters'], row['warmup_ratio']))
 
     def test_the_published_check(self):
-        """``published.json``: a base rate of 1e-4 gives 9.906e-5 at iteration 1,500 and 5e-5 at 80,000."""
+        """``paper.json``: a base rate of 1e-4 gives 9.906e-5 at iteration 1,500 and 5e-5 at 80,000."""
         base, *checks = re.findall(r'([\de.-]+) at (?:iteration )?([\d,]+)|base rate ([\de.-]+)',
                                    RECIPES['ade20k_schedule']['check'])
         training, iteration = Training(ADE20K[0]), 0

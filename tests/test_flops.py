@@ -9,7 +9,7 @@ from conftest import ROOT
 from mmengine.config import Config
 
 from convnext_mm.flops import count_backbone, count_macs
-from convnext_mm.published import published
+from convnext_mm.published.paper import published
 
 IMAGENET = {(r['arch'], r['resolution'], r['flops_g']) for r in published()['imagenet']}
 

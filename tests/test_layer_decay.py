@@ -10,7 +10,7 @@ from mmengine.optim import build_optim_wrapper
 
 from convnext_mm import ARCHS, ConvNeXt
 from convnext_mm.layer_decay import derive_num_layers, find_backbones, format_groups, get_layer_id
-from convnext_mm.published import published
+from convnext_mm.published.paper import published
 
 SMALL = dict(depths=(1, 1, 4, 1), channels=(8, 16, 24, 32))
 RECIPES = [*published()['coco'], *published()['ade20k']]
@@ -78,7 +78,7 @@ def settings(wrapper):
 
 
 def official(name, ndim, recipe):
-    """Rate and weight decay of a parameter, written down from published.json's `layer_decay` alone."""
+    """Rate and weight decay of a parameter, written down from paper.json's `layer_decay` alone."""
     layers = recipe['num_layers']
     parts = name.split('.')
     if parts[0] != 'backbone' or parts[1].startswith('norm'):

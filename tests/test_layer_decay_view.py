@@ -13,7 +13,7 @@ from convnext_mm import layer_decay_view as view
 from convnext_mm.backbone import ConvNeXt
 from convnext_mm.cli import run as run_tool
 from convnext_mm.layer_decay import LayerDecayOptimWrapperConstructor
-from convnext_mm.published import published
+from convnext_mm.published.paper import published
 
 TINY = (3, 3, 9, 3)
 #: Layer ids of the stem, of each stage (its downsampling layer first) and of the heads.

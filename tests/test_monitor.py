@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 
 from convnext_mm import ConvNeXt
 from convnext_mm.monitor import TensorboardVisBackend, layer_rates
-from convnext_mm.published import published
+from convnext_mm.published.paper import published
 
 CONSTRUCTOR = 'convnext_mm.LayerDecayOptimWrapperConstructor'
 RUNTIME = Config.fromfile(ROOT / 'configs/_base_/default_runtime.py')

@@ -4,7 +4,7 @@ import re
 import pytest
 from conftest import ROOT
 
-from convnext_mm.published import published
+from convnext_mm.published.paper import published
 
 README = (ROOT / 'README.md').read_text()
 COLUMNS = {

@@ -7,8 +7,8 @@ from mmengine.config import Config
 
 from convnext_mm.checkpoint_reader import CheckpointError
 from convnext_mm.errors import ArgumentTypeError, ArgumentValueError
-from convnext_mm.published import published
-from convnext_mm.weights import weights
+from convnext_mm.published.paper import published
+from convnext_mm.published.weights import weights
 
 pytest.importorskip('mmdet', reason='mmdet is not installed')
 pytest.importorskip('mmseg', reason='mmseg is not installed')

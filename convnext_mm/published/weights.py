@@ -1,7 +1,7 @@
-"""The published weights by short names: address, size, licence and the accuracy that belongs to them.
+"""The published weights by short names: address, licence and the accuracy that belongs to them.
 
 ``weights.json`` holds the classification files; the fine-tuned detectors and segmentors, and the accuracies of
-ConvNeXt, stand in ``published.json`` and are looked up there by address. Names without ``_ema`` are the trained
+ConvNeXt, stand in ``paper.json`` and are looked up there by address. Names without ``_ema`` are the trained
 weights, which the paper's detectors and segmentors start from; ``_ema`` is their moving average.
 """
 import json
@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from convnext_mm.published import published
+from convnext_mm.published.paper import published
 
 
 class Weights(NamedTuple):
@@ -29,8 +29,6 @@ class Weights(NamedTuple):
     licence: str
     #: Published accuracy in words; None where none belongs to this very file.
     accuracy: str | None
-    #: Size in million bytes: four per parameter. The file's header, some tens of kilobytes, comes on top.
-    megabytes: float
 
     @property
     def filename(self):
@@ -48,8 +46,7 @@ def weights():
         accuracy = row.get('top1') or top1.get(row['url'])
         table[name] = Weights(
             name, row['url'], row['arch'], row['data'], (row['resolution'],) * 2, row['classes'], row['licence'],
-            accuracy and f'{accuracy} % top-1 on ImageNet-1K',
-            4e-6 * count_parameters(row['arch'], row['classes'], use_grn=name.startswith('convnextv2')))
+            accuracy and f'{accuracy} % top-1 on ImageNet-1K')
     for row in published()['coco']:
         _add_finetuned(table, row, (800, 1333), 80, f'{row["box_ap"]} box AP, {row["mask_ap"]} mask AP on COCO')
     for row in published()['ade20k']:
@@ -61,23 +58,9 @@ def weights():
 def _add_finetuned(table, row, resolution, classes, accuracy):
     url = row['finetuned_weights']
     name = posixpath.splitext(posixpath.basename(url))[0]
-    table[name] = Weights(name, url, row['arch'], f'configs/{row["config"]}', resolution, classes, 'MIT', accuracy,
-                          4. * row['params_m'])
+    table[name] = Weights(name, url, row['arch'], f'configs/{row["config"]}', resolution, classes, 'MIT', accuracy)
 
 
 def of_file(filename):
     """The published weights that a file's name tells of, or None."""
     return next((row for row in weights().values() if row.filename == Path(filename).name), None)
-
-
-def count_parameters(arch, classes=0, use_grn=False):
-    """Parameters of a classification ConvNeXt with its final norm, as in the official ``models/convnext.py``."""
-    from convnext_mm.backbone import ARCHS
-    depths, channels = ARCHS[arch]
-    count = 3 * 16 * channels[0] + 3 * channels[0] + 2 * channels[-1] + classes * (channels[-1] + 1)
-    for before, after in zip(channels, channels[1:]):
-        count += 2 * before + 4 * before * after + after
-    for depth, c in zip(depths, channels):
-        # Depthwise convolution, norm, two linear layers, and layer scale or GRN.
-        count += depth * (50 * c + 2 * c + 8 * c * c + 5 * c + (8 * c if use_grn else c))
-    return count

@@ -1,4 +1,4 @@
-"""The paper's numbers and hyperparameters, read from ``published.json``, where each stands once.
+"""The paper's numbers and hyperparameters, read from ``paper.json``, where each stands once.
 
 The file holds, by key: ``coco`` and ``ade20k``, one row per config with its hyperparameters, results and weights;
 ``recipes``, what the rows of a task share; ``layer_decay``, the official rule; ``imagenet``, ``arch`` and others.
@@ -12,8 +12,8 @@ from pathlib import Path
 
 @cache
 def published():
-    """The whole of ``published.json``, one shared dict: read it, do not change it."""
-    return json.loads(Path(__file__).with_name('published.json').read_text(encoding='utf-8'))
+    """The whole of ``paper.json``, one shared dict: read it, do not change it."""
+    return json.loads(Path(__file__).with_name('paper.json').read_text(encoding='utf-8'))
 
 
 def recipe(config_path):
