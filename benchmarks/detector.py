@@ -26,7 +26,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS, init_default_scope
 
 from convnext_mm import ARCHS
-from convnext_mm.checkpoint_formats import convert
+from convnext_mm.checkpoint.namings import convert
 from convnext_mm.cli import Parser, run
 from convnext_mm.errors import UserError
 from convnext_mm.progress import Bar, Progress

@@ -8,7 +8,7 @@ import torch
 import torch.nn as nn
 
 from convnext_mm import ARCHS, ConvNeXt
-from convnext_mm.checkpoint_formats import convert, parse
+from convnext_mm.checkpoint.namings import convert, parse
 from convnext_mm.errors import ArgumentValueError, UserError
 
 #: Names that bars speak of.

@@ -32,7 +32,7 @@ _LOAD = """
 import json, sys, threading, time
 import torch
 from convnext_mm import ConvNeXt
-from convnext_mm.checkpoint import load_pretrained
+from convnext_mm.checkpoint.fit import load_pretrained
 from measure import process_bytes
 
 def own():

@@ -2,16 +2,16 @@
 import contextlib
 import math
 import operator
-import os
 from collections.abc import Mapping, Set
 from numbers import Real
 
 import torch
 import torch.nn as nn
 import torch.utils.checkpoint
-from mmengine.model import BaseModule, PretrainedInit
+from mmengine.model import BaseModule
 
-from convnext_mm import checkpoint, checkpoint_loader
+from convnext_mm.checkpoint.loadable import LoadableBackbone, parse_init_cfg
+from convnext_mm.checkpoint.mmengine_loader import register_loader, verify_models
 from convnext_mm.errors import ArgumentTypeError, ArgumentValueError
 from convnext_mm.layers import ConvNeXtBlock, LayerNorm2d
 from convnext_mm.published.archs import ARCHS, NUM_STAGES, Arch
@@ -101,25 +101,6 @@ def parse_out_indices(out_indices):
     return tuple(sorted(indices))
 
 
-def parse_init_cfg(init_cfg):
-    """Entries of mmengine's ``init_cfg``, None, a dict or a list of dicts: those of ``Pretrained``, and the others."""
-    example = "dict(type='Pretrained', checkpoint='convnext_tiny_in1k')"
-    entries = [init_cfg] if isinstance(init_cfg, Mapping) else init_cfg or []
-    if not isinstance(entries, (list, tuple)) or not all(isinstance(entry, Mapping) and 'type' in entry
-                                                         for entry in entries):
-        raise ArgumentTypeError(f'init_cfg must be None, a dict with a type, such as {example}, or a list of such '
-                                f'dicts, got {init_cfg!r}')
-    pretrained = [entry for entry in entries if entry['type'] in ('Pretrained', PretrainedInit)]
-    for entry in pretrained:
-        if not isinstance(entry.get('checkpoint'), (str, os.PathLike)):
-            raise ArgumentTypeError('init_cfg of type Pretrained must have a checkpoint, a path, an address or a '
-                                    f'short name, as {example} has, got {dict(entry)!r}')
-        if not isinstance(entry.get('prefix') or '', str):
-            raise ArgumentTypeError("init_cfg['prefix'] must be text, such as 'backbone.', or None, got "
-                                    f'{entry["prefix"]!r}')
-    return pretrained, [entry for entry in entries if entry not in pretrained]
-
-
 def parse_with_cp(with_cp):
     """The stages that are recomputed, from True, False, a number of first stages or a sequence of stage numbers."""
     if isinstance(with_cp, bool):
@@ -154,7 +135,7 @@ def parse_output_stride(output_stride):
 
 
 @MODELS.register_module()
-class ConvNeXt(BaseModule):
+class ConvNeXt(LoadableBackbone, BaseModule):
     """ConvNeXt as a dense-prediction backbone.
 
     Maps images ``(N, in_channels, H, W)`` to a tuple with one ``(N, channels[i], H / (4 * 2**i), W / (4 * 2**i))``
@@ -238,8 +219,8 @@ class ConvNeXt(BaseModule):
             self.add_module(f'norm{i}', LayerNorm2d(self.channels[i], channels_first=True))
         self._init_parameters()
         self._freeze()
-        checkpoint_loader.register_loader()
-        checkpoint_loader.verify_models()
+        register_loader()
+        verify_models()
 
     @property
     def stride(self):
@@ -251,26 +232,6 @@ class ConvNeXt(BaseModule):
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 nn.init.normal_(module.weight, std=.02)
                 nn.init.zeros_(module.bias)
-
-    def init_weights(self):
-        """mmengine's, except that ``Pretrained`` takes any checkpoint that ``convnext_mm.checkpoint`` knows.
-
-        Raises:
-            CheckpointError: The checkpoint cannot be had, or does not fit; the message says what and why.
-        """
-        pretrained, others = parse_init_cfg(self.init_cfg)
-        if self.is_init or not pretrained:
-            super().init_weights()
-            return
-        kept, self.init_cfg = self.init_cfg, others
-        super().init_weights()
-        self.init_cfg = kept
-        for cfg in pretrained:
-            checkpoint.load_pretrained(self, cfg['checkpoint'], cfg.get('prefix'))
-
-    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *args):
-        checkpoint.adapt_state_dict(self, state_dict, prefix, local_metadata)
-        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
 
     def _frozen_modules(self):
         """The stem and the first ``frozen_stages`` stages with what leads to them."""

@@ -7,10 +7,10 @@ from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer, print_log
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 
-from convnext_mm.checkpoint import fit_model
-from convnext_mm.checkpoint_formats import unwrap
-from convnext_mm.checkpoint_loader import register_loader
-from convnext_mm.checkpoint_reader import CheckpointError, naming_file
+from convnext_mm.checkpoint.errors import CheckpointError, naming_file
+from convnext_mm.checkpoint.mmengine_loader import register_loader
+from convnext_mm.checkpoint.namings import unwrap
+from convnext_mm.checkpoint.whole_model import fit_model
 from convnext_mm.registry import HOOKS
 
 #: Types that torch's ``weights_only`` mode loads.
@@ -24,7 +24,7 @@ register_loader()
 class SafeCheckpointHook(Hook):
     """Strict loading and safe saving of checkpoints, for mmengine's Runner.
 
-    Loading: the whole model is verified (``convnext_mm.checkpoint.fit_model``): strictly in testing and on resume; in
+    Loading: the whole model is verified (``checkpoint.whole_model.fit_model``): strictly in testing and on resume; in
     training, ``load_from`` may bring head tensors of another number of classes. Saving: mmengine's records of a run
     are numpy arrays in objects, which ``torch.load(weights_only=True)`` refuses; they are written as tensors and
     turned back on resume, so that files of this project's trainings also resume where that mode is the default.

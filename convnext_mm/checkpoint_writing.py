@@ -7,7 +7,7 @@ from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 
-from convnext_mm.checkpoint_seal import seal
+from convnext_mm.checkpoint.seal import seal
 from convnext_mm.errors import RunStopped, UserError
 from convnext_mm.files import write_whole
 from convnext_mm.names import without_wrappers

@@ -6,8 +6,8 @@ from importlib import import_module
 from mmengine.dist import is_main_process
 from mmengine.registry import DATASETS, METRICS
 
-from convnext_mm.checkpoint_reader import read, trust_pickles
-from convnext_mm.download import locate, resolve
+from convnext_mm.checkpoint.download import locate, resolve
+from convnext_mm.checkpoint.files import read, trust_pickles
 from convnext_mm.errors import UserError
 from convnext_mm.figures import check_reference, find_reference, make_report, show_report
 from convnext_mm.files import check_place

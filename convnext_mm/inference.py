@@ -15,9 +15,9 @@ from mmengine.registry import DATASETS, MODELS
 from PIL import Image, UnidentifiedImageError
 
 from convnext_mm import drawing
-from convnext_mm.checkpoint_loader import load_checkpoint, register_loader
-from convnext_mm.checkpoint_reader import trust_pickles
-from convnext_mm.download import locate
+from convnext_mm.checkpoint.download import locate
+from convnext_mm.checkpoint.files import trust_pickles
+from convnext_mm.checkpoint.mmengine_loader import load_checkpoint, register_loader
 from convnext_mm.errors import ArgumentValueError, UserError
 from convnext_mm.files import check_place, replacing
 from convnext_mm.launch import load_config, test_dataset

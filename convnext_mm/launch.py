@@ -11,8 +11,8 @@ from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import Runner
 
 from convnext_mm.bad_samples import guard_data
-from convnext_mm.checkpoint_loader import register_loader
-from convnext_mm.checkpoint_reader import trust_pickles
+from convnext_mm.checkpoint.files import trust_pickles
+from convnext_mm.checkpoint.mmengine_loader import register_loader
 from convnext_mm.errors import RunInterrupted, UserError
 from convnext_mm.interruption import interruptible
 from convnext_mm.names import type_name

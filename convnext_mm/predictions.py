@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from convnext_mm.checkpoint_reader import read_dump
+from convnext_mm.checkpoint.files import read_dump
 from convnext_mm.errors import UserError
 from convnext_mm.files import check_place, replacing
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from mmengine.config import ConfigDict
 from mmengine.logging import print_log
 
-from convnext_mm.checkpoint_reader import CheckpointError, read
+from convnext_mm.checkpoint.errors import CheckpointError
+from convnext_mm.checkpoint.files import read
 from convnext_mm.errors import UserError
 from convnext_mm.names import type_name
 

@@ -6,7 +6,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from convnext_mm.backbone import OUTPUT_STRIDES, parse_arch, parse_output_stride
-from convnext_mm.download import resolve
+from convnext_mm.checkpoint.download import resolve
 from convnext_mm.errors import ArgumentTypeError, ArgumentValueError
 from convnext_mm.published.paper import published
 from convnext_mm.published.weights import weights

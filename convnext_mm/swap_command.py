@@ -4,7 +4,7 @@ import io
 import sys
 import warnings
 
-from convnext_mm.download import resolve
+from convnext_mm.checkpoint.download import resolve
 from convnext_mm.launch import read_config
 from convnext_mm.mm_configs import find_config
 from convnext_mm.swap import swap

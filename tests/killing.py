@@ -126,5 +126,5 @@ def losses(work_dir):
 
 def weights(work_dir):
     """The last checkpoint's state dict."""
-    from convnext_mm.checkpoint_reader import read
+    from convnext_mm.checkpoint.files import read
     return read((Path(work_dir) / 'last_checkpoint').read_text().strip())['state_dict']

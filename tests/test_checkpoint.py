@@ -14,11 +14,12 @@ from mmengine.runner import load_checkpoint as mmengine_load_checkpoint
 from mmengine.runner.checkpoint import load_state_dict as mmengine_load_state_dict
 from test_checkpoint_parity import Official
 
-from convnext_mm import ARCHS, ConvNeXt, checkpoint
-from convnext_mm.checkpoint import adapt_stem, fit_model, load_pretrained
-from convnext_mm.checkpoint_formats import convert
-from convnext_mm.checkpoint_loader import load_checkpoint, load_from_convnext_mm
-from convnext_mm.checkpoint_reader import CheckpointError
+from convnext_mm import ARCHS, ConvNeXt
+from convnext_mm.checkpoint.errors import CheckpointError
+from convnext_mm.checkpoint.fit import adapt_stem, load_pretrained
+from convnext_mm.checkpoint.mmengine_loader import load_checkpoint, load_from_convnext_mm
+from convnext_mm.checkpoint.namings import convert
+from convnext_mm.checkpoint.whole_model import CLASS_LAYERS, fit_model
 from convnext_mm.errors import ArgumentTypeError
 from convnext_mm.published.archs import Arch, arch_name
 
@@ -535,7 +536,7 @@ def test_mmengine_reads_through_us_once_a_backbone_is_built_or_a_config_is_read(
     path = save({'model': classifier()}, tmp_path / 'file.pth')
     program = f"""
 import mmengine
-import convnext_mm, convnext_mm.checkpoint, convnext_mm.registry
+import convnext_mm, convnext_mm.checkpoint.fit, convnext_mm.registry
 from mmengine.runner import CheckpointLoader
 before = dict(CheckpointLoader._schemes)
 assert not any("convnext_mm" in loader.__module__ for loader in before.values())
@@ -595,7 +596,7 @@ def test_norms_that_a_file_lacks_are_the_identity_whatever_was_there(tmp_path):
     ('roi_head.bbox_head.shared_fcs.0.weight', False), ('bbox_head.retina_reg.weight', False),
 ])
 def test_layers_that_depend_on_the_classes(name, depends):
-    assert bool(checkpoint.CLASS_LAYERS.search(name)) == depends
+    assert bool(CLASS_LAYERS.search(name)) == depends
 
 
 def test_published_sizes_are_known_by_name():

@@ -12,9 +12,10 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.runner import Runner
 from test_checkpoint import Detector, convert, detector, save
 
-from convnext_mm import checkpoint_reader
+from convnext_mm.checkpoint import files
+from convnext_mm.checkpoint.errors import CheckpointError
+from convnext_mm.checkpoint.files import read
 from convnext_mm.checkpoint_hook import _to_plain
-from convnext_mm.checkpoint_reader import CheckpointError, read
 
 RUNS = itertools.count()
 HOOK = [dict(type='convnext_mm.SafeCheckpointHook')]
@@ -131,11 +132,11 @@ def test_a_file_that_wants_more_is_refused_on_resume(runs, tmp_path):
     torch.save(content, path)
     with pytest.raises(CheckpointError, match='wants test_checkpoint_hook.Evaluator'):
         runner(config(tmp_path, load_from=str(path), resume=True)).train()
-    checkpoint_reader.trust_pickles()
+    files.trust_pickles()
     try:
         runner(config(tmp_path, epochs=1, load_from=str(path), resume=True)).train()
     finally:
-        checkpoint_reader.trust_pickles(False)
+        files.trust_pickles(False)
 
 
 @pytest.mark.parametrize('task', ['train', 'test'])

@@ -9,10 +9,11 @@ from conftest import ROOT, randomise, relative_difference
 from test_checkpoint_parity import Official
 
 from convnext_mm import ARCHS
-from convnext_mm.checkpoint import fit_model
-from convnext_mm.checkpoint_formats import BACKBONE, convert, parse
-from convnext_mm.checkpoint_loader import load_checkpoint
-from convnext_mm.checkpoint_reader import CheckpointError, write
+from convnext_mm.checkpoint.errors import CheckpointError
+from convnext_mm.checkpoint.files import write
+from convnext_mm.checkpoint.mmengine_loader import load_checkpoint
+from convnext_mm.checkpoint.namings import BACKBONE, convert, parse
+from convnext_mm.checkpoint.whole_model import fit_model
 from convnext_mm.published.paper import published
 
 pytest.importorskip('mmdet', reason='mmdet is not installed')

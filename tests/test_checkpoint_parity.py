@@ -17,8 +17,8 @@ from conftest import randomise, relative_difference
 from mmengine.registry import DefaultScope
 
 from convnext_mm import ARCHS, ConvNeXt
-from convnext_mm.checkpoint_formats import compose, convert, parse
-from convnext_mm.checkpoint_reader import read, write
+from convnext_mm.checkpoint.files import read, write
+from convnext_mm.checkpoint.namings import compose, convert, parse
 
 SIZES = ('tiny', 'small', 'base')
 CLASSES = 7

@@ -14,8 +14,9 @@ import pytest
 import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 
-from convnext_mm import checkpoint_reader
-from convnext_mm.checkpoint_reader import CheckpointError, kind_of, read, write
+from convnext_mm.checkpoint import files
+from convnext_mm.checkpoint.errors import CheckpointError
+from convnext_mm.checkpoint.files import kind_of, read, write
 from convnext_mm.errors import UserError
 
 TENSORS = {
@@ -123,26 +124,26 @@ def refused(path, *words):
 def test_code_is_refused_by_name_and_not_run(new, tmp_path):
     mark = tmp_path / 'mark'
     refused(save({'a': Evil(mark)}, tmp_path / 'evil.pth', new), f'{os.mkdir.__module__}.mkdir', '--trust-checkpoint')
-    refused(save({'a': Plain()}, tmp_path / 'plain.pth', new), 'test_checkpoint_reader.Plain')
+    refused(save({'a': Plain()}, tmp_path / 'plain.pth', new), 'test_files.Plain')
     assert not mark.exists()
 
 
 @pytest.fixture
 def trust():
-    checkpoint_reader.trust_pickles()
+    files.trust_pickles()
     yield
-    checkpoint_reader.trust_pickles(False)
+    files.trust_pickles(False)
 
 
 @pytest.mark.parametrize('new', [ZIP, LEGACY])
 def test_trust_is_the_way_past(new, tmp_path):
     mark = tmp_path / 'mark'
     path = save({'a': Evil(mark), 'b': np.array([None, {}])}, tmp_path / 'evil.pth', new)
-    checkpoint_reader.trust_pickles()
+    files.trust_pickles()
     try:
         assert read(path)['b'].tolist() == [None, {}]
     finally:
-        checkpoint_reader.trust_pickles(False)
+        files.trust_pickles(False)
     assert mark.is_dir()
     refused(path, 'mkdir')
     refused(save({'b': np.array([None, {}])}, path, new), 'wants a numpy array of objects', '--trust-checkpoint')
@@ -211,12 +212,12 @@ def zip_with(program, path, **records):
 
 @pytest.mark.parametrize('attack', ATTACKS)
 def test_hand_written_pickles_get_nowhere(attack, tmp_path):
-    allowed = dict(checkpoint_reader.ALLOWED)
+    allowed = dict(files.ALLOWED)
     # In a dict, so that what the program leaves would be content.
     program = ATTACKS[attack]
     body = program[2:-1]
     refused(zip_with(program[:2] + b'}' + text('a') + body + b's.', tmp_path / 'file.pth'))
-    assert allowed == checkpoint_reader.ALLOWED
+    assert allowed == files.ALLOWED
     assert torch._utils._rebuild_tensor_v2.__code__.co_name == '_rebuild_tensor_v2'
 
 
@@ -240,7 +241,7 @@ def test_unpickler_alone_executes_nothing():
                               ('numpy', 'load'), ('mmengine', 'load'), ('builtins', '__import__'),
                               ('torch.nn.modules.linear', 'Linear')):
         with pytest.raises(CheckpointError, match=re.escape(f'{module}.{attribute}')):
-            checkpoint_reader._Unpickler(io.BytesIO(pickled(name(module, attribute)))).load()
+            files._Unpickler(io.BytesIO(pickled(name(module, attribute)))).load()
 
 
 @pytest.mark.parametrize('pid', [
@@ -248,7 +249,7 @@ def test_unpickler_alone_executes_nothing():
     ('storage', 'FloatStorage', '0', 'cpu', 1)])
 def test_what_is_no_storage(pid):
     with pytest.raises(CheckpointError, match='is no storage'):
-        checkpoint_reader._Unpickler(io.BytesIO()).persistent_load(pid)
+        files._Unpickler(io.BytesIO()).persistent_load(pid)
 
 
 def damage_record(path):

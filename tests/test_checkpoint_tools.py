@@ -11,9 +11,9 @@ from test_checkpoint_parity import Official
 from test_checkpoint_reader import Evil
 
 from convnext_mm import ARCHS, ConvNeXt
-from convnext_mm.checkpoint import load_pretrained
-from convnext_mm.checkpoint_formats import convert
-from convnext_mm.checkpoint_reader import read, write
+from convnext_mm.checkpoint.files import read, write
+from convnext_mm.checkpoint.fit import load_pretrained
+from convnext_mm.checkpoint.namings import convert
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ import torch
 from toy import build_runner
 
 from convnext_mm import files
-from convnext_mm.checkpoint_reader import CheckpointError, read
-from convnext_mm.checkpoint_seal import LENGTH, seal
+from convnext_mm.checkpoint.errors import CheckpointError
+from convnext_mm.checkpoint.files import read
+from convnext_mm.checkpoint.seal import LENGTH, seal
 from convnext_mm.checkpoint_writing import AtomicBackend
 from convnext_mm.errors import RunStopped, UserError
 from convnext_mm.resume import find_checkpoint

@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from convnext_mm import ARCHS, ConvNeXt, download
-from convnext_mm.checkpoint_reader import CheckpointError, read
-from convnext_mm.download import MIRROR, cache_folder, fetch, locate
+from convnext_mm import ARCHS, ConvNeXt
+from convnext_mm.checkpoint import download
+from convnext_mm.checkpoint.download import MIRROR, cache_folder, fetch, locate
+from convnext_mm.checkpoint.errors import CheckpointError
+from convnext_mm.checkpoint.files import read
 from convnext_mm.published.paper import published
 from convnext_mm.published.weights import of_file, weights
 
@@ -283,7 +285,7 @@ def test_locate(tmp_path, monkeypatch):
 def test_processes_share_one_download(server, tmp_path):
     server.script = ['slow']
     # Each tells that it is ready and waits for the start, so that all ask at once.
-    program = ('import sys, time, pathlib; from convnext_mm.download import fetch; folder = pathlib.Path(sys.argv[2]);'
+    program = ('import sys, time, pathlib; from convnext_mm.checkpoint.download import fetch; folder = pathlib.Path(sys.argv[2]);'
                '(folder / sys.argv[3]).touch(); exec("while not (folder / \'go\').exists(): time.sleep(.01)");'
                'print(fetch(sys.argv[1]))')
     processes = [subprocess.Popen([sys.executable, '-c', program, f'{server.address}/convnext/file.pth', str(tmp_path),

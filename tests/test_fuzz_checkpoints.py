@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convnext_mm import ConvNeXt
-from convnext_mm.checkpoint import load_pretrained
-from convnext_mm.checkpoint_files import describe_file
+from convnext_mm.checkpoint.convert import describe_file
+from convnext_mm.checkpoint.fit import load_pretrained
 from convnext_mm.errors import UserError
 
 pytestmark = pytest.mark.long

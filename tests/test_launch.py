@@ -11,7 +11,8 @@ import torch
 from conftest import ROOT
 from mmengine.config import Config
 
-from convnext_mm import checkpoint_reader, evaluation, launch
+from convnext_mm import evaluation, launch
+from convnext_mm.checkpoint import files
 from convnext_mm.errors import UserError
 
 pytest.importorskip('mmdet', reason='mmdet is not installed')
@@ -182,7 +183,7 @@ def test_train_passes_its_arguments_on(start):
 
 @pytest.mark.parametrize('resume', ['auto', 'runs/iter_3.pth'])
 def test_a_checkpoint_that_is_trusted_is_resumed(start, monkeypatch, tmp_path, resume):
-    monkeypatch.setattr(checkpoint_reader, '_trust_pickles', False)
+    monkeypatch.setattr(files, '_trust_pickles', False)
     os.mkdir('runs')
     torch.save(dict(state_dict={}, optimizer={}, meta=dict(iter=3, made=datetime.date(2026, 1, 1))), 'runs/iter_3.pth')
     arguments = dict(work_dir='runs', resume=resume)
@@ -210,7 +211,7 @@ def test_test_passes_its_arguments_on(start, tmp_path):
 def test_nothing_is_fetched_before_the_data_is_known_to_be_there(start, monkeypatch):
     def missing(cfg, splits):
         raise Started('no data')
-    monkeypatch.setattr('convnext_mm.download.fetch', lambda url: pytest.fail('fetched too early'))
+    monkeypatch.setattr('convnext_mm.checkpoint.download.fetch', lambda url: pytest.fail('fetched too early'))
     monkeypatch.setattr(evaluation, 'check_backbone', lambda cfg: monkeypatch.setattr(evaluation, 'check_data', missing))
     start(evaluation.test, CASCADE, checkpoint='cascade_mask_rcnn_convnext_tiny_1k_3x')
     with pytest.raises(UserError, match='no_such_name'):

@@ -4,7 +4,7 @@ import shlex
 import pytest
 from toy import ToyModel, build_runner
 
-from convnext_mm.checkpoint_reader import read
+from convnext_mm.checkpoint.files import read
 from convnext_mm.errors import RunStopped
 
 STEPS = dict(max_iters=8)

@@ -20,7 +20,8 @@ from processes import run
 
 from convnext_mm import strategies, strategy_choice
 from convnext_mm.backbone import COMPILE_SINCE
-from convnext_mm.checkpoint_reader import CheckpointError, read
+from convnext_mm.checkpoint.errors import CheckpointError
+from convnext_mm.checkpoint.files import read
 from convnext_mm.errors import RunInterrupted, UserError
 from convnext_mm.resume import set_resume
 

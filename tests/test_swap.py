@@ -5,7 +5,7 @@ import re
 import pytest
 from mmengine.config import Config
 
-from convnext_mm.checkpoint_reader import CheckpointError
+from convnext_mm.checkpoint.errors import CheckpointError
 from convnext_mm.errors import ArgumentTypeError, ArgumentValueError
 from convnext_mm.published.paper import published
 from convnext_mm.published.weights import weights

@@ -5,9 +5,9 @@ from convnext_mm.cli import Parser, run
 
 
 def main(argv=None):
-    from convnext_mm.checkpoint_files import convert_file
-    from convnext_mm.checkpoint_formats import NAMINGS
-    from convnext_mm.checkpoint_reader import trust_pickles
+    from convnext_mm.checkpoint.convert import convert_file
+    from convnext_mm.checkpoint.files import trust_pickles
+    from convnext_mm.checkpoint.namings import NAMINGS
     parser = Parser(description=__doc__)
     parser.add_argument('source', metavar='SRC', help='a file, an address, or a name such as convnext_tiny_in1k')
     parser.add_argument('target', metavar='DST', help="the file to write: .safetensors, or torch's format for .pth")

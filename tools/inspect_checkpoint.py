@@ -5,8 +5,8 @@ from convnext_mm.cli import Parser, run
 
 
 def main(argv=None):
-    from convnext_mm.checkpoint_files import describe_file
-    from convnext_mm.checkpoint_reader import trust_pickles
+    from convnext_mm.checkpoint.convert import describe_file
+    from convnext_mm.checkpoint.files import trust_pickles
     parser = Parser(description=__doc__)
     parser.add_argument('source', metavar='SRC', help='a file, an address, or a name such as convnext_tiny_in1k')
     parser.add_argument('--trust-checkpoint', action='store_true',

@@ -12,7 +12,7 @@ import itertools
 import re
 from typing import NamedTuple
 
-from convnext_mm.checkpoint_reader import CheckpointError
+from convnext_mm.checkpoint.errors import CheckpointError
 
 
 class Naming(NamedTuple):

@@ -13,10 +13,13 @@ from mmengine.runner import CheckpointLoader
 from mmengine.utils import apply_to
 from torch.nn.modules.module import register_module_module_registration_hook
 
-from convnext_mm.checkpoint import VERIFIED, fit_model, without_wrapper
-from convnext_mm.checkpoint_formats import find, unwrap, with_mm_heads
-from convnext_mm.checkpoint_reader import CheckpointError, naming_file, read
-from convnext_mm.download import locate
+from convnext_mm.checkpoint.download import locate
+from convnext_mm.checkpoint.errors import CheckpointError, naming_file
+from convnext_mm.checkpoint.files import read
+from convnext_mm.checkpoint.fit import VERIFIED
+from convnext_mm.checkpoint.loadable import LoadableBackbone
+from convnext_mm.checkpoint.namings import find, unwrap, with_mm_heads
+from convnext_mm.checkpoint.whole_model import fit_model, without_wrapper
 
 
 def register_loader():
@@ -37,8 +40,8 @@ def verify_models():
 
 def _watch(parent, name, child):
     """Let ``parent`` verify what it is loaded with, once it gets a backbone."""
-    from convnext_mm.backbone import ConvNeXt
-    if isinstance(child, ConvNeXt) and not any(isinstance(module, ConvNeXt) for module in parent.children()):
+    if isinstance(child, LoadableBackbone) and not any(isinstance(other, LoadableBackbone)
+                                                       for other in parent.children()):
         parent._register_load_state_dict_pre_hook(_fit, with_module=True)
 
 
@@ -50,8 +53,7 @@ def _fit(model, state_dict, prefix, local_metadata, *_):
     """
     if prefix or 'file' not in local_metadata or local_metadata.pop(VERIFIED, False):
         return
-    from convnext_mm.backbone import ConvNeXt
-    backbones = {name: child for name, child in model.named_children() if isinstance(child, ConvNeXt)}
+    backbones = {name: child for name, child in model.named_children() if isinstance(child, LoadableBackbone)}
     fitted = fit_model(model, state_dict, training=all(child.is_init for child in backbones.values()))
     if fitted is not state_dict:
         state_dict.clear()
@@ -73,7 +75,7 @@ def load_checkpoint(model, source, training=False):
         dict: What the file holds besides: ``meta`` and the like.
 
     Raises:
-        CheckpointError: As ``convnext_mm.checkpoint.load_pretrained``.
+        CheckpointError: As ``convnext_mm.checkpoint.fit.load_pretrained``.
     """
     content = load_from_convnext_mm(source)
     with naming_file(source):
@@ -94,7 +96,7 @@ def load_from_convnext_mm(filename, map_location=None):
         dict: ``state_dict``, and what else the file holds.
 
     Raises:
-        CheckpointError: As ``convnext_mm.checkpoint_reader.read``.
+        CheckpointError: As ``convnext_mm.checkpoint.files.read``.
     """
     content = read(locate(filename))
     try:

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import torch.hub
 
-from convnext_mm.checkpoint_reader import CheckpointError, Refused, read
+from convnext_mm.checkpoint.errors import CheckpointError, Refused
+from convnext_mm.checkpoint.files import read
 from convnext_mm.published.weights import weights
 
 try:

@@ -4,19 +4,17 @@ Ways in, all of which end in ``fit_backbone``:
 - ``load_pretrained``: a backbone's ``init_cfg=dict(type='Pretrained', ...)``.
 - ``adapt_state_dict``: whatever loads a state dict into a module that contains the backbone, mmengine's and torch's own
   functions alike; the backbone calls it from ``_load_from_state_dict``.
-- ``fit_model``: a whole model, heads included; the runner's hook and ``checkpoint_loader`` call it.
+- ``whole_model.fit_model``: a whole model, heads included; the runner's hook and ``mmengine_loader`` call it.
 """
-import logging
 import re
-from collections import OrderedDict
 
 import torch
 from mmengine.logging import print_log
-from mmengine.model import BaseTTAModel, is_model_wrapper
 
-from convnext_mm.checkpoint_formats import describe_method, find, parse, shorten, unwrap, with_mm_heads
-from convnext_mm.checkpoint_reader import CheckpointError, naming_file, read
-from convnext_mm.download import locate
+from convnext_mm.checkpoint.download import locate
+from convnext_mm.checkpoint.errors import CheckpointError, naming_file
+from convnext_mm.checkpoint.files import read
+from convnext_mm.checkpoint.namings import parse, shorten, unwrap
 from convnext_mm.published.archs import LETTERS, describe_arch
 
 #: All that a file may hold without a backbone having a place for it: a classifier and the norm before it, the heads of
@@ -27,10 +25,6 @@ MAY_BE_LEFT_OVER = re.compile(r'(?:head|norm|norm_pre|norms|mask_token|proj|deco
 _NUMBERED = re.compile(r'(?:norm|stages\.|downsample_layers\.)[0-3]\.')
 #: All that a file may lack: the output norms, which start at identity. Only where the backbone alone is loaded.
 MAY_BE_MISSING = re.compile(r'norm[0-3]\.(?:weight|bias)$')
-#: Layers of heads whose first dimension depends on the number of classes: training may start them anew.
-CLASS_LAYERS = re.compile(r'\.(?:fc_cls|fc_reg|fc_seg|conv_logits|conv_seg|conv_cls|multi_level_conv_cls|cls_score|'
-                          r'cls_branches|cls_embed|class_embed|label_embedding|'
-                          r'(?:retina|atss|gfl|fcos|rtm|tood|vfnet)_cls)\.')
 #: Entry of a state dict's metadata by which ``fit_model`` tells, once, the model and the backbone that all is verified.
 VERIFIED = 'convnext_mm_verified'
 
@@ -85,7 +79,7 @@ def fit_backbone(backbone, parsed, prefix='', training=True):
     unexpected += [name for name in unknown if not MAY_BE_LEFT_OVER.match(name)]
     misshapen = [(name, tuple(tensors[name].shape), tuple(own[name].shape)) for name in own
                  if name in tensors and tensors[name].shape != own[name].shape]
-    _raise_if_any([prefix + name for name in missing if name not in identity],
+    raise_mismatch([prefix + name for name in missing if name not in identity],
                   [prefix + name for name in unexpected], [(prefix + name, *shapes) for name, *shapes in misshapen],
                   _cause(backbone, parsed, own))
     tensors = {name: tensors[name] if name in tensors else torch.full_like(parameter, name.endswith('weight'))
@@ -128,13 +122,13 @@ def adapt_state_dict(backbone, state_dict, prefix, local_metadata):
     Raises:
         CheckpointError: As ``load_pretrained``.
     """
-    if local_metadata.pop(VERIFIED, False) or _is_sharded(backbone):
+    if local_metadata.pop(VERIFIED, False) or is_sharded(backbone):
         return
     mine = {name[len(prefix):]: tensor for name, tensor in state_dict.items() if name.startswith(prefix)}
     file = local_metadata.get('file')
     with naming_file(file):
         if not mine:
-            raise CheckpointError(_backbone_alone(prefix))
+            raise CheckpointError(describe_lack(prefix))
         # A part of a whole model is loaded strictly; where that is training, fit_model has been there before.
         tensors, summary = fit_backbone(backbone, parse(mine), prefix, training=not prefix)
     print_log(f'Loaded {file or "a state dict"}{f" into {prefix[:-1]}" if prefix else ""}: {summary}', logger='current')
@@ -143,77 +137,13 @@ def adapt_state_dict(backbone, state_dict, prefix, local_metadata):
     state_dict.update((prefix + name, tensor) for name, tensor in tensors.items())
 
 
-def fit_model(model, state_dict, training=False, file=None):
-    """The state dict that a whole model wants, from one in any naming: complete, nothing left over.
-
-    Args:
-        model (nn.Module): The model; one without a ``convnext_mm.ConvNeXt`` gets its state dict back as it is.
-        state_dict (dict): Of the same model, in mmdet 2.x or 3.x, mmseg 0.x or 1.x, or transformers naming, with the
-            backbone in any naming.
-        training (bool): See ``checkpoint_loader.load_checkpoint``. Defaults to False.
-        file (str, optional): Where it is from, for messages. Defaults to what its reader noted.
-
-    Raises:
-        CheckpointError: As ``load_pretrained``, for all of the model's tensors.
-    """
-    from convnext_mm.backbone import ConvNeXt
-    model = without_wrapper(model)
-    backbones = {name: module for name, module in model.named_modules() if isinstance(module, ConvNeXt)}
-    if not backbones or _is_sharded(model):
-        return state_dict
-    metadata = dict(getattr(state_dict, '_metadata', None) or {})
-    file = metadata.get('', {}).get('file') or file
-    with naming_file(file):
-        fitted, summaries = _fit_backbones(backbones, with_mm_heads(state_dict), training)
-        own = model.state_dict()
-        missing = [name for name in own if name not in fitted and not name.endswith('num_batches_tracked')]
-        unexpected = [name for name in fitted if name not in own]
-        misshapen = [(name, tuple(fitted[name].shape), tuple(tensor.shape)) for name, tensor in own.items()
-                     if name in fitted and fitted[name].shape != tensor.shape]
-        renewed = [name for name, there, wanted in misshapen if training and CLASS_LAYERS.search(name)
-                   and there[1:] == wanted[1:]]
-        _raise_if_any(missing, unexpected, [entry for entry in misshapen if entry[0] not in renewed],
-                      _whole_cause(fitted, own, [entry for entry in misshapen if entry[0] not in renewed]))
-    if renewed:
-        fitted.update((name, own[name]) for name in renewed)
-        print_log(f'Of another number of classes, left as initialised: {", ".join(renewed)}', logger='current',
-                  level=logging.WARNING)
-    print_log(f'Loaded {file or "a state dict"}: {len(fitted) - len(renewed)} of {len(own)} tensors of '
-              f'{type(model).__name__}; backbone: {"; ".join(summaries)}', logger='current')
-    metadata.update((name, {**metadata.get(name, {}), VERIFIED: True}) for name in ('', *backbones))
-    fitted._metadata = metadata
-    return fitted
-
-
-def _fit_backbones(backbones, state_dict, training):
-    """A state dict with the tensors of ``{name: backbone}`` in their own names, and a summary of each."""
-    prefixes = {name: f'{name}.' if name else '' for name in backbones}
-    fitted = OrderedDict((name, tensor) for name, tensor in state_dict.items()
-                         if not name.startswith(tuple(prefixes.values())))
-    summaries = []
-    for name, backbone in backbones.items():
-        prefix = prefixes[name]
-        if find(state_dict) and not find(state_dict, prefix):
-            raise CheckpointError(_backbone_alone(prefix))
-        tensors, summary = fit_backbone(backbone, parse(state_dict, prefix), prefix, training)
-        fitted.update((prefix + key, tensor) for key, tensor in tensors.items())
-        summaries.append(summary)
-    return fitted, summaries
-
-
 def _read_state_dict(source):
     content = read(locate(source))
     with naming_file(source):
         return unwrap(content)
 
 
-def without_wrapper(model):
-    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
-    return model
-
-
-def _is_sharded(module):
+def is_sharded(module):
     """Whether FSDP has taken the parameters over, so that names and shapes are no longer the module's own."""
     return any('_fsdp_wrapped_module' in name or '_flat_param' in name for name, _ in module.named_parameters())
 
@@ -224,7 +154,7 @@ def _is_built(backbone, name):
     return int(stage) in backbone.out_indices if kind == 'norm' else int(stage) < len(backbone.stages)
 
 
-def _raise_if_any(missing, unexpected, misshapen, cause):
+def raise_mismatch(missing, unexpected, misshapen, cause):
     problems = []
     if missing:
         problems.append(f'{len(missing)} missing: {shorten(missing)}')
@@ -261,16 +191,6 @@ def _cause(backbone, parsed, own):
     return None
 
 
-def _whole_cause(there, wanted, misshapen):
-    """Why the state dict of a whole model does not fit, in words; None if it cannot be told."""
-    methods = describe_method(there), describe_method(wanted)
-    if methods[0] != methods[1]:
-        return f'the checkpoint holds a {methods[0]}, the config builds a {methods[1]}'
-    if misshapen and all(CLASS_LAYERS.search(name) for name, *_ in misshapen):
-        return 'the checkpoint has another number of classes than the config'
-    return None
-
-
-def _backbone_alone(prefix):
+def describe_lack(prefix):
     return (f'holds nothing named {prefix}*, where the model has its backbone; a checkpoint of a backbone alone goes '
             "into the backbone's init_cfg=dict(type='Pretrained', checkpoint=...)")

@@ -2,9 +2,10 @@
 import os
 from collections import Counter
 
-from convnext_mm.checkpoint_formats import compose, describe_method, parse, shorten, unwrap
-from convnext_mm.checkpoint_reader import CheckpointError, kind_of, naming_file, read, write
-from convnext_mm.download import locate
+from convnext_mm.checkpoint.download import locate
+from convnext_mm.checkpoint.errors import CheckpointError, naming_file
+from convnext_mm.checkpoint.files import kind_of, read, write
+from convnext_mm.checkpoint.namings import compose, describe_method, parse, shorten, unwrap
 from convnext_mm.published.archs import arch_name, describe_arch
 from convnext_mm.published.paper import published
 from convnext_mm.published.weights import of_file
@@ -18,7 +19,7 @@ def convert_file(source, target, format):
     Args:
         source (str): A path, an address or a short name.
         target (str): A file of tensors only: ``.safetensors``, or torch's format for ``.pth``, ``.pt`` and ``.bin``.
-        format (str): A key of ``convnext_mm.checkpoint_formats.NAMINGS``.
+        format (str): A key of ``convnext_mm.checkpoint.namings.NAMINGS``.
 
     Raises:
         CheckpointError: The source is no ConvNeXt, the naming has no place for a part of it, or the target's ending

@@ -6,7 +6,6 @@ for more is refused with the name of what it wanted. It is used with every versi
 ``weights_only`` mode has published holes below 2.6 (CVE-2025-32434) and below 2.10 (CVE-2026-24747).
 """
 import argparse
-import contextlib
 import functools
 import io
 import mmap
@@ -20,26 +19,8 @@ from collections import Counter, OrderedDict
 
 import torch
 
-from convnext_mm.checkpoint_seal import seal_holds
-from convnext_mm.errors import UserError
-
-
-class CheckpointError(UserError, RuntimeError):
-    """A checkpoint that cannot be read, or that does not fit what it should be loaded into."""
-
-
-class Refused(CheckpointError):
-    """A pickle, whole or not, asks for more than ``ALLOWED``."""
-
-
-@contextlib.contextmanager
-def naming_file(file):
-    """Put the file's name before what is wrong with it."""
-    try:
-        yield
-    except CheckpointError as error:
-        raise CheckpointError(f'{file or "the checkpoint"}: {error}') from error
-
+from convnext_mm.checkpoint.errors import CheckpointError, Refused
+from convnext_mm.checkpoint.seal import seal_holds
 
 #: First bytes of the format that torch wrote before 1.6: the pickled number 0x1950a86a20f9469cfc6c.
 LEGACY_MAGIC = b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'

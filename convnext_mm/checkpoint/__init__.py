@@ -1,0 +1,1 @@
+"""Checkpoints: find, read, tell the naming, fit, verify, convert."""

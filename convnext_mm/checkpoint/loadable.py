@@ -1,0 +1,54 @@
+"""What a backbone inherits to be loaded from checkpoints of any naming; by it this package knows backbones."""
+import os
+from collections.abc import Mapping
+
+from mmengine.model import PretrainedInit
+
+from convnext_mm.checkpoint.fit import adapt_state_dict, load_pretrained
+from convnext_mm.errors import ArgumentTypeError
+
+
+def parse_init_cfg(init_cfg):
+    """Entries of mmengine's ``init_cfg``, None, a dict or a list of dicts: those of ``Pretrained``, and the others."""
+    example = "dict(type='Pretrained', checkpoint='convnext_tiny_in1k')"
+    entries = [init_cfg] if isinstance(init_cfg, Mapping) else init_cfg or []
+    if not isinstance(entries, (list, tuple)) or not all(isinstance(entry, Mapping) and 'type' in entry
+                                                         for entry in entries):
+        raise ArgumentTypeError(f'init_cfg must be None, a dict with a type, such as {example}, or a list of such '
+                                f'dicts, got {init_cfg!r}')
+    pretrained = [entry for entry in entries if entry['type'] in ('Pretrained', PretrainedInit)]
+    for entry in pretrained:
+        if not isinstance(entry.get('checkpoint'), (str, os.PathLike)):
+            raise ArgumentTypeError('init_cfg of type Pretrained must have a checkpoint, a path, an address or a '
+                                    f'short name, as {example} has, got {dict(entry)!r}')
+        if not isinstance(entry.get('prefix') or '', str):
+            raise ArgumentTypeError("init_cfg['prefix'] must be text, such as 'backbone.', or None, got "
+                                    f'{entry["prefix"]!r}')
+    return pretrained, [entry for entry in entries if entry not in pretrained]
+
+
+class LoadableBackbone:
+    """Mixin, before mmengine's ``BaseModule``, of a backbone with the official names of stem, stages and norms.
+
+    Such a backbone has ``depths``, ``channels``, ``in_channels``, ``out_indices`` and ``stages``.
+    """
+
+    def init_weights(self):
+        """mmengine's, except that ``Pretrained`` takes any checkpoint that ``convnext_mm.checkpoint.fit`` knows.
+
+        Raises:
+            CheckpointError: The checkpoint cannot be had, or does not fit; the message says what and why.
+        """
+        pretrained, others = parse_init_cfg(self.init_cfg)
+        if self.is_init or not pretrained:
+            super().init_weights()
+            return
+        kept, self.init_cfg = self.init_cfg, others
+        super().init_weights()
+        self.init_cfg = kept
+        for cfg in pretrained:
+            load_pretrained(self, cfg['checkpoint'], cfg.get('prefix'))
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *args):
+        adapt_state_dict(self, state_dict, prefix, local_metadata)
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)

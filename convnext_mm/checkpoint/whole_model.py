@@ -1,0 +1,90 @@
+"""Fit the state dict of a whole model, heads included, to the model."""
+import logging
+import re
+from collections import OrderedDict
+
+from mmengine.logging import print_log
+from mmengine.model import BaseTTAModel, is_model_wrapper
+
+from convnext_mm.checkpoint.errors import CheckpointError, naming_file
+from convnext_mm.checkpoint.fit import VERIFIED, describe_lack, fit_backbone, is_sharded, raise_mismatch
+from convnext_mm.checkpoint.loadable import LoadableBackbone
+from convnext_mm.checkpoint.namings import describe_method, find, parse, with_mm_heads
+
+#: Layers of heads whose first dimension depends on the number of classes: training may start them anew.
+CLASS_LAYERS = re.compile(r'\.(?:fc_cls|fc_reg|fc_seg|conv_logits|conv_seg|conv_cls|multi_level_conv_cls|cls_score|'
+                          r'cls_branches|cls_embed|class_embed|label_embedding|'
+                          r'(?:retina|atss|gfl|fcos|rtm|tood|vfnet)_cls)\.')
+
+
+def fit_model(model, state_dict, training=False, file=None):
+    """The state dict that a whole model wants, from one in any naming: complete, nothing left over.
+
+    Args:
+        model (nn.Module): The model; one without a ``LoadableBackbone`` gets its state dict back as it is.
+        state_dict (dict): Of the same model, in mmdet 2.x or 3.x, mmseg 0.x or 1.x, or transformers naming, with the
+            backbone in any naming.
+        training (bool): See ``mmengine_loader.load_checkpoint``. Defaults to False.
+        file (str, optional): Where it is from, for messages. Defaults to what its reader noted.
+
+    Raises:
+        CheckpointError: As ``load_pretrained``, for all of the model's tensors.
+    """
+    model = without_wrapper(model)
+    backbones = {name: module for name, module in model.named_modules() if isinstance(module, LoadableBackbone)}
+    if not backbones or is_sharded(model):
+        return state_dict
+    metadata = dict(getattr(state_dict, '_metadata', None) or {})
+    file = metadata.get('', {}).get('file') or file
+    with naming_file(file):
+        fitted, summaries = _fit_backbones(backbones, with_mm_heads(state_dict), training)
+        own = model.state_dict()
+        missing = [name for name in own if name not in fitted and not name.endswith('num_batches_tracked')]
+        unexpected = [name for name in fitted if name not in own]
+        misshapen = [(name, tuple(fitted[name].shape), tuple(tensor.shape)) for name, tensor in own.items()
+                     if name in fitted and fitted[name].shape != tensor.shape]
+        renewed = [name for name, there, wanted in misshapen if training and CLASS_LAYERS.search(name)
+                   and there[1:] == wanted[1:]]
+        raise_mismatch(missing, unexpected, [entry for entry in misshapen if entry[0] not in renewed],
+                      _whole_cause(fitted, own, [entry for entry in misshapen if entry[0] not in renewed]))
+    if renewed:
+        fitted.update((name, own[name]) for name in renewed)
+        print_log(f'Of another number of classes, left as initialised: {", ".join(renewed)}', logger='current',
+                  level=logging.WARNING)
+    print_log(f'Loaded {file or "a state dict"}: {len(fitted) - len(renewed)} of {len(own)} tensors of '
+              f'{type(model).__name__}; backbone: {"; ".join(summaries)}', logger='current')
+    metadata.update((name, {**metadata.get(name, {}), VERIFIED: True}) for name in ('', *backbones))
+    fitted._metadata = metadata
+    return fitted
+
+
+def _fit_backbones(backbones, state_dict, training):
+    """A state dict with the tensors of ``{name: backbone}`` in their own names, and a summary of each."""
+    prefixes = {name: f'{name}.' if name else '' for name in backbones}
+    fitted = OrderedDict((name, tensor) for name, tensor in state_dict.items()
+                         if not name.startswith(tuple(prefixes.values())))
+    summaries = []
+    for name, backbone in backbones.items():
+        prefix = prefixes[name]
+        if find(state_dict) and not find(state_dict, prefix):
+            raise CheckpointError(describe_lack(prefix))
+        tensors, summary = fit_backbone(backbone, parse(state_dict, prefix), prefix, training)
+        fitted.update((prefix + key, tensor) for key, tensor in tensors.items())
+        summaries.append(summary)
+    return fitted, summaries
+
+
+def without_wrapper(model):
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
+
+
+def _whole_cause(there, wanted, misshapen):
+    """Why the state dict of a whole model does not fit, in words; None if it cannot be told."""
+    methods = describe_method(there), describe_method(wanted)
+    if methods[0] != methods[1]:
+        return f'the checkpoint holds a {methods[0]}, the config builds a {methods[1]}'
+    if misshapen and all(CLASS_LAYERS.search(name) for name, *_ in misshapen):
+        return 'the checkpoint has another number of classes than the config'
+    return None
