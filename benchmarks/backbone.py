@@ -22,7 +22,7 @@ from mmengine.logging import MMLogger
 from convnext_mm import ARCHS
 from convnext_mm.backbone import parse_arch
 from convnext_mm.cli import Parser, run
-from convnext_mm.progress import Bar, Progress
+from convnext_mm.utils.progress import Bar, Progress
 
 PRECISIONS = ('float32', 'bfloat16')
 #: So many times the fastest peer's time, and a peer cannot turn out the fastest.

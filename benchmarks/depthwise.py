@@ -17,10 +17,10 @@ from limits import COPY_BYTES
 
 from convnext_mm import block_ops
 from convnext_mm.cli import Parser, run
-from convnext_mm.errors import UserError
-from convnext_mm.files import replacing
-from convnext_mm.progress import Progress
-from convnext_mm.tables import format_table
+from convnext_mm.utils.errors import UserError
+from convnext_mm.utils.files import replacing
+from convnext_mm.utils.progress import Progress
+from convnext_mm.utils.text import format_table
 
 TYPES = torch.float32, torch.bfloat16, torch.float16
 #: (N, C, H, W): stages of a detector at 800x1280 and of a classifier at 224x224.

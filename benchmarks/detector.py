@@ -28,9 +28,9 @@ from mmengine.registry import MODELS, init_default_scope
 from convnext_mm import ARCHS
 from convnext_mm.checkpoint.namings import convert
 from convnext_mm.cli import Parser, run
-from convnext_mm.errors import UserError
-from convnext_mm.progress import Bar, Progress
 from convnext_mm.swap_samples import draw_batch
+from convnext_mm.utils.errors import UserError
+from convnext_mm.utils.progress import Bar, Progress
 
 CONFIGS = startup.ROOT / 'configs'
 PRECISION = 'float32'

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
-from convnext_mm.errors import UserError
+from convnext_mm.utils.errors import UserError
 
 #: A sample repeats a call until it lasts this long in seconds, as the clock and the GPU's queue ask for.
 LEAST_SAMPLE = .02

@@ -9,7 +9,7 @@ import torch.nn as nn
 
 from convnext_mm import ARCHS, ConvNeXt
 from convnext_mm.checkpoint.namings import convert, parse
-from convnext_mm.errors import ArgumentValueError, UserError
+from convnext_mm.utils.errors import ArgumentValueError, UserError
 
 #: Names that bars speak of.
 OURS, OURS_CP, OURS_COMPILED = 'convnext_mm', 'convnext_mm with_cp', 'convnext_mm compile'

@@ -6,8 +6,8 @@ from environment import describe_in_words
 from limits import OWN_SHAPES
 from peers import MMPRETRAIN, OURS
 
-from convnext_mm.files import check_place, replacing
-from convnext_mm.tables import format_table
+from convnext_mm.utils.files import check_place, replacing
+from convnext_mm.utils.text import format_table
 
 ROOT = Path(__file__).resolve().parents[1]
 COLOURS = dict(float32='#4878a8', bfloat16='#e08a3c')

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from convnext_mm.errors import UserError
+from convnext_mm.utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 _IMPORT = """

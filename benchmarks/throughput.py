@@ -16,10 +16,10 @@ import torch.nn as nn
 
 from convnext_mm import ARCHS, ConvNeXt
 from convnext_mm.cli import Parser, run
-from convnext_mm.errors import UserError
-from convnext_mm.progress import Progress
 from convnext_mm.published.archs import Arch
-from convnext_mm.tables import format_table
+from convnext_mm.utils.errors import UserError
+from convnext_mm.utils.progress import Progress
+from convnext_mm.utils.text import format_table
 
 SIDE, CLASSES = 224, 1000
 OURS, TIMM, SWIN = 'convnext_mm', 'timm ConvNeXt', 'timm Swin'

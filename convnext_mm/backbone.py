@@ -1,9 +1,5 @@
 """The ConvNeXt backbone: four stages of features, each with its own LayerNorm, for FPN, UPerNet and their like."""
-import contextlib
-import math
-import operator
-from collections.abc import Mapping, Set
-from numbers import Real
+from collections.abc import Mapping
 
 import torch
 import torch.nn as nn
@@ -12,10 +8,11 @@ from mmengine.model import BaseModule
 
 from convnext_mm.checkpoint.loadable import LoadableBackbone, parse_init_cfg
 from convnext_mm.checkpoint.mmengine_loader import register_loader, verify_models
-from convnext_mm.errors import ArgumentTypeError, ArgumentValueError
 from convnext_mm.layers import ConvNeXtBlock, LayerNorm2d
 from convnext_mm.published.archs import ARCHS, NUM_STAGES, Arch
 from convnext_mm.registry import MODELS
+from convnext_mm.utils.arguments import check_flag, check_integer, check_number, check_sequence
+from convnext_mm.utils.errors import ArgumentTypeError, ArgumentValueError
 
 #: Far beyond any model; a number mistyped beyond them would fill the memory instead of raising.
 MAX_CHANNELS, MAX_DEPTH = 2 ** 16, 1000
@@ -24,46 +21,6 @@ MAX_LAYER_SCALE = 1e6
 OUTPUT_STRIDES = (8, 16, 32)
 MEMORY_FORMATS = ('channels_last', 'contiguous_format')
 COMPILE_SINCE = (2, 6)
-
-
-def _integer(name, value, low, high):
-    """``value`` as an int in [low, high]; booleans, which Python takes for integers, are refused."""
-    takes = f'an integer from {low} to {high}'
-    if isinstance(value, bool):
-        raise ArgumentTypeError(f'{name} must be {takes}, got {value!r}')
-    try:
-        value = operator.index(value)
-    except TypeError:
-        raise ArgumentTypeError(f'{name} must be {takes}, got {value!r}') from None
-    if not low <= value <= high:
-        raise ArgumentValueError(f'{name} must be {takes}, got {value}')
-    return value
-
-
-def _number(name, value, low, below):
-    """``value`` as a float in [low, below)."""
-    takes = f'a number from {low} up to, not including, {below:g}'
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise ArgumentTypeError(f'{name} must be {takes}, got {value!r}')
-    if not low <= value < below:
-        raise ArgumentValueError(f'{name} must be {takes}, got {value}')
-    # A fraction just below the limit may round up to it.
-    return min(float(value), math.nextafter(below, low))
-
-
-def _flag(name, value):
-    if not isinstance(value, bool):
-        raise ArgumentTypeError(f'{name} must be True or False, got {value!r}')
-    return value
-
-
-def _sequence(name, value, takes):
-    """``value`` as a list; anything in an order is taken, text excepted."""
-    if not isinstance(value, (str, bytes, Mapping, Set)) and hasattr(value, '__len__'):
-        # An array of numpy's or torch's without dimensions has a length, but none that it tells.
-        with contextlib.suppress(TypeError):
-            return list(value)
-    raise ArgumentTypeError(f'{name} must be {takes}, got {value!r}')
 
 
 def parse_arch(arch):
@@ -84,18 +41,18 @@ def parse_arch(arch):
     fields = []
     for key in Arch._fields:
         takes, high = f'a sequence of {NUM_STAGES} positive integers', MAX_DEPTH if key == 'depths' else MAX_CHANNELS
-        value = _sequence(f'arch[{key!r}]', arch[key], takes)
+        value = check_sequence(f'arch[{key!r}]', arch[key], takes)
         if len(value) != NUM_STAGES:
             raise ArgumentValueError(f'arch[{key!r}] must be {takes}, got {list(value)}')
-        fields.append(tuple(_integer(f'arch[{key!r}][{i}]', v, 1, high) for i, v in enumerate(value)))
+        fields.append(tuple(check_integer(f'arch[{key!r}][{i}]', v, 1, high) for i, v in enumerate(value)))
     return Arch(*fields)
 
 
 def parse_out_indices(out_indices):
     """Stage numbers in ascending order, from any sequence of distinct numbers in [-4, 3]."""
     takes = f'a non-empty sequence of distinct stage numbers from {-NUM_STAGES} to {NUM_STAGES - 1}'
-    indices = [_integer(f'out_indices[{i}]', v, -NUM_STAGES, NUM_STAGES - 1) % NUM_STAGES
-               for i, v in enumerate(_sequence('out_indices', out_indices, takes))]
+    indices = [check_integer(f'out_indices[{i}]', v, -NUM_STAGES, NUM_STAGES - 1) % NUM_STAGES
+               for i, v in enumerate(check_sequence('out_indices', out_indices, takes))]
     if not indices or len(set(indices)) != len(indices):
         raise ArgumentValueError(f'out_indices must be {takes}, got {list(out_indices)}')
     return tuple(sorted(indices))
@@ -106,9 +63,9 @@ def parse_with_cp(with_cp):
     if isinstance(with_cp, bool):
         return tuple(range(NUM_STAGES)) if with_cp else ()
     if hasattr(with_cp, '__len__'):
-        stages = _sequence('with_cp', with_cp, f'a sequence of stage numbers from 0 to {NUM_STAGES - 1}')
-        return tuple(sorted({_integer(f'with_cp[{i}]', v, 0, NUM_STAGES - 1) for i, v in enumerate(stages)}))
-    return tuple(range(_integer('with_cp', with_cp, 0, NUM_STAGES)))
+        stages = check_sequence('with_cp', with_cp, f'a sequence of stage numbers from 0 to {NUM_STAGES - 1}')
+        return tuple(sorted({check_integer(f'with_cp[{i}]', v, 0, NUM_STAGES - 1) for i, v in enumerate(stages)}))
+    return tuple(range(check_integer('with_cp', with_cp, 0, NUM_STAGES)))
 
 
 def parse_memory_format(memory_format):
@@ -120,7 +77,7 @@ def parse_memory_format(memory_format):
 
 def parse_compile(compile):
     """``compile`` as a flag; True only where torch's compiler takes images of any size."""
-    if _flag('compile', compile) and tuple(map(int, torch.__version__.split('.')[:2])) < COMPILE_SINCE:
+    if check_flag('compile', compile) and tuple(map(int, torch.__version__.split('.')[:2])) < COMPILE_SINCE:
         raise ArgumentValueError('compile must be False before torch {}.{}, '.format(*COMPILE_SINCE) +
                                  f'got True with torch {torch.__version__}')
     return compile
@@ -128,7 +85,7 @@ def parse_compile(compile):
 
 def parse_output_stride(output_stride):
     """``output_stride`` as an int of ``OUTPUT_STRIDES``."""
-    value = _integer('output_stride', output_stride, OUTPUT_STRIDES[0], OUTPUT_STRIDES[-1])
+    value = check_integer('output_stride', output_stride, OUTPUT_STRIDES[0], OUTPUT_STRIDES[-1])
     if value not in OUTPUT_STRIDES:
         raise ArgumentValueError(f'output_stride must be one of {", ".join(map(str, OUTPUT_STRIDES))}, got {value}')
     return value
@@ -185,12 +142,12 @@ class ConvNeXt(LoadableBackbone, BaseModule):
         super().__init__(init_cfg=init_cfg)
         parse_init_cfg(init_cfg)
         self.depths, self.channels = parse_arch(arch)
-        self.in_channels = _integer('in_channels', in_channels, 1, MAX_CHANNELS)
+        self.in_channels = check_integer('in_channels', in_channels, 1, MAX_CHANNELS)
         self.out_indices = parse_out_indices(out_indices)
-        drop_path_rate = _number('drop_path_rate', drop_path_rate, 0, 1)
-        layer_scale_init_value = _number('layer_scale_init_value', layer_scale_init_value, 0, MAX_LAYER_SCALE)
-        use_grn = _flag('use_grn', use_grn)
-        self.frozen_stages = _integer('frozen_stages', frozen_stages, -1, NUM_STAGES)
+        drop_path_rate = check_number('drop_path_rate', drop_path_rate, 0, 1)
+        layer_scale_init_value = check_number('layer_scale_init_value', layer_scale_init_value, 0, MAX_LAYER_SCALE)
+        use_grn = check_flag('use_grn', use_grn)
+        self.frozen_stages = check_integer('frozen_stages', frozen_stages, -1, NUM_STAGES)
         self.with_cp = parse_with_cp(with_cp)
         self.memory_format = parse_memory_format(memory_format)
         compile = parse_compile(compile)

@@ -17,7 +17,7 @@ from mmengine.registry import DATASETS
 
 from convnext_mm.data_checks import check_image, check_instance, check_mask, loader_of
 from convnext_mm.data_scan import describe_damage, mask_rule, read_file
-from convnext_mm.errors import ArgumentValueError, UserError
+from convnext_mm.utils.errors import ArgumentValueError, UserError
 
 #: What of an instance's flaws mm fails on; it takes or leaves out the others.
 BREAKING = ('damaged entry', 'damaged mask', 'empty mask')

@@ -8,10 +8,10 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 
 from convnext_mm.checkpoint.seal import seal
-from convnext_mm.errors import RunStopped, UserError
-from convnext_mm.files import write_whole
-from convnext_mm.names import without_wrappers
 from convnext_mm.registry import HOOKS
+from convnext_mm.utils.errors import RunStopped, UserError
+from convnext_mm.utils.files import write_whole
+from convnext_mm.utils.parameters import plain_name
 
 #: ``backend_args`` with which mmengine writes through this module.
 ATOMIC = dict(backend='convnext_mm')
@@ -43,8 +43,8 @@ register_backend('convnext_mm', AtomicBackend)
 
 def _check_room(model, folder):
     # Weights and buffers, and two moments of every parameter that is trained; of a sharded model, the whole.
-    trained = {without_wrappers(name) for name, p in model.named_parameters() if p.requires_grad}
-    need = sum(t.numel() * t.element_size() * (3 if without_wrappers(name) in trained else 1)
+    trained = {plain_name(name) for name, p in model.named_parameters() if p.requires_grad}
+    need = sum(t.numel() * t.element_size() * (3 if plain_name(name) in trained else 1)
                for name, t in model.state_dict().items())
     free = shutil.disk_usage(folder).free
     if free < need:

@@ -3,7 +3,7 @@ import argparse
 import os
 import sys
 
-from convnext_mm.errors import UserError
+from convnext_mm.utils.errors import UserError
 
 
 class Parser(argparse.ArgumentParser):

@@ -8,10 +8,10 @@ from mmengine.logging import print_log
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from convnext_mm.errors import UserError
 from convnext_mm.figures import COCO_FIGURES
 from convnext_mm.predictions import compare_categories, compare_images, to_annotations, write_detections
 from convnext_mm.registry import METRICS
+from convnext_mm.utils.errors import UserError
 
 
 def evaluate_coco(truth, annotations, kind, category_ids):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from convnext_mm.data_fix import fix_coco, sound_names
 from convnext_mm.data_scan import scan_config
-from convnext_mm.files import check_place, replacing
-from convnext_mm.tables import format_table
+from convnext_mm.utils.files import check_place, replacing
+from convnext_mm.utils.text import format_table
 
 
 def check(cfg, fix=None):

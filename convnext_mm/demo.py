@@ -14,8 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from convnext_mm import drawing, shapes, tables
-from convnext_mm.progress import Progress, clock
+from convnext_mm import drawing, shapes
+from convnext_mm.utils.progress import Progress, clock
+from convnext_mm.utils.text import format_table
 
 #: Of a run on two cores of a machine that does nothing else, without a GPU.
 MINUTES = 10
@@ -209,7 +210,7 @@ def draw_pictures(pictures, folder, columns):
     Image.fromarray(drawing.contact_sheet(first[:3 * columns], columns)).save(folder.with_suffix('.png'))
 
 
-def format_table(results, with_bars):
+def format_results(results, with_bars):
     """The figures of all models with the times each took, as lines of text.
 
     Args:
@@ -224,7 +225,7 @@ def format_table(results, with_bars):
             bar = [f'{model.metrics[label].bar:.2f}'] if with_bars else []
             rows.append((title, label, f'{value:.3f}', *bar, *times))
             title, times = '', ('', '')
-    return tables.format_table(header, rows, left=2)
+    return format_table(header, rows, left=2)
 
 
 def run(root, folder, quick=False):
@@ -249,7 +250,7 @@ def run(root, folder, quick=False):
     except KeyboardInterrupt:
         print('\ninterrupted', flush=True)
         return 130
-    print(f'\n{format_table(results, not quick)}\n\ntotal time {clock(time.monotonic() - start)}\npictures of '
+    print(f'\n{format_results(results, not quick)}\n\ntotal time {clock(time.monotonic() - start)}\npictures of '
           f'predictions beside ground truth: {os.path.relpath(out / "pictures")}\nreport, to open in a browser: '
           f'{os.path.relpath(out / REPORT)}', flush=True)
     low = [f'{label} {value:.3f} is below {model.metrics[label].bar:.2f}' for model, figures, *_ in results

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from convnext_mm.errors import ArgumentValueError
+from convnext_mm.utils.errors import ArgumentValueError
 
 LONG_SIDE = 640
 #: RGB, chosen so that neighbours in the list are far apart in hue and lightness.

@@ -5,10 +5,10 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from convnext_mm.errors import UserError
-from convnext_mm.files import replacing
 from convnext_mm.published.paper import published, recipe
-from convnext_mm.tables import format_table
+from convnext_mm.utils.errors import UserError
+from convnext_mm.utils.files import replacing
+from convnext_mm.utils.text import format_table
 
 
 class Figure(NamedTuple):

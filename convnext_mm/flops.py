@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from convnext_mm.backbone import ConvNeXt
 from convnext_mm.published.paper import published, recipe
-from convnext_mm.tables import format_table
+from convnext_mm.utils.text import format_table
 
 BOX_PROPOSALS, MASK_PROPOSALS = 1000, 100
 _COUNTED = {'convolution', 'mm', 'addmm'}

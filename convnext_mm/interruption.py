@@ -12,9 +12,9 @@ from mmengine.logging import print_log
 from torch.utils.data import DataLoader
 
 from convnext_mm.checkpoint_writing import ATOMIC, INTERRUPTED
-from convnext_mm.errors import RunInterrupted
 from convnext_mm.registry import HOOKS
 from convnext_mm.run_status import update_status
+from convnext_mm.utils.errors import RunInterrupted
 from convnext_mm.worker_signals import shield_workers
 
 #: What SLURM, other schedulers and people at a keyboard send.

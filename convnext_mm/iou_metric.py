@@ -6,7 +6,6 @@ import torch
 from mmengine.registry import TRANSFORMS
 from mmseg.evaluation import IoUMetric as BaseIoUMetric
 
-from convnext_mm.errors import UserError
 from convnext_mm.predictions import (
     compare_categories,
     compare_images,
@@ -17,8 +16,9 @@ from convnext_mm.predictions import (
     read_index_map,
     write_index_map,
 )
-from convnext_mm.progress import Bar
 from convnext_mm.registry import METRICS
+from convnext_mm.utils.errors import UserError
+from convnext_mm.utils.progress import Bar
 
 
 @METRICS.register_module()

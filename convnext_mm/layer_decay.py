@@ -14,10 +14,10 @@ import torch.nn as nn
 from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor
 
-from convnext_mm.errors import ArgumentTypeError, ArgumentValueError
-from convnext_mm.names import without_wrappers
 from convnext_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS
-from convnext_mm.tables import format_table
+from convnext_mm.utils.errors import ArgumentTypeError, ArgumentValueError
+from convnext_mm.utils.parameters import plain_name
+from convnext_mm.utils.text import format_table
 
 DECAY_TYPES = ('layer_wise', 'stage_wise')
 #: Above, the lowest rates vanish for any decay that is meant.
@@ -48,7 +48,7 @@ def get_layer_id(name, num_layers, decay_type='layer_wise'):
     Returns:
         int: 0 (the stem) to ``num_layers``; ``num_layers + 1`` for what is neither stem, downsampling nor block.
     """
-    match = _BACKBONE_NAME.match(without_wrappers(name))
+    match = _BACKBONE_NAME.match(plain_name(name))
     if match is None:
         return num_layers + 1
     kind, stage, block = match.group(1), int(match.group(2)), int(match.group(3))
@@ -192,14 +192,14 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                                      f'downsample_layers and stages) in {type(module).__name__}: use '
                                      'DefaultOptimWrapperConstructor, or give the model a ConvNeXt backbone')
         given = self.paramwise_cfg.get('num_layers')
-        num_layers = {without_wrappers(prefix): derive_num_layers(depths) if given is None else given
+        num_layers = {plain_name(prefix): derive_num_layers(depths) if given is None else given
                       for prefix, depths in backbones.items()}
         groups, seen = {}, set()
         for module_name, submodule in module.named_modules():
             for leaf, parameter in submodule.named_parameters(prefix=module_name, recurse=False):
                 if parameter.requires_grad and id(parameter) not in seen:
                     seen.add(id(parameter))
-                    self._add_param(groups, without_wrappers(leaf), submodule, parameter, num_layers)
+                    self._add_param(groups, plain_name(leaf), submodule, parameter, num_layers)
         return sorted(groups.values(), key=lambda group: (group['layer_id'], group['weight_decay']))
 
     def _add_param(self, groups, name, module, parameter, num_layers):

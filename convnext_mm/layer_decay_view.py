@@ -9,7 +9,6 @@ from pathlib import Path
 
 from mmengine.registry import MODELS, init_default_scope
 
-from convnext_mm.errors import UserError
 from convnext_mm.flops import build_on_meta
 from convnext_mm.layer_decay import (
     DECAY_TYPES,
@@ -18,8 +17,9 @@ from convnext_mm.layer_decay import (
     find_backbones,
     get_layer_id,
 )
-from convnext_mm.names import type_name
-from convnext_mm.tables import format_table
+from convnext_mm.utils.configs import type_name
+from convnext_mm.utils.errors import UserError
+from convnext_mm.utils.text import format_table
 
 CONSTRUCTOR = LayerDecayOptimWrapperConstructor.__name__
 _UNIT = re.compile(r'(?:(downsample_layers)\.(\d+)|(stages)\.(\d+)\.(\d+)|norm(\d+))(?=\.)')

@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image
 
 from convnext_mm.checkpoint.files import read_dump
-from convnext_mm.errors import UserError
-from convnext_mm.files import check_place, replacing
+from convnext_mm.utils.errors import UserError
+from convnext_mm.utils.files import check_place, replacing
 
 INDEX_FILE = 'predictions.json'
 PICKLES = ('.pkl', '.pickle')

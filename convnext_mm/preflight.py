@@ -18,7 +18,8 @@ from PIL import Image
 
 from convnext_mm.backbone import ConvNeXt
 from convnext_mm.data_checks import check_reach, values_out_of_range
-from convnext_mm.errors import UserError
+from convnext_mm.utils.configs import leaf_datasets, walk
+from convnext_mm.utils.errors import UserError
 
 #: Data set type -> (what should be there, where it is published).
 PUBLISHED_DATA = {
@@ -40,7 +41,7 @@ def check_backbone(cfg):
     Raises:
         ArgumentValueError, ArgumentTypeError: The backbone's own.
     """
-    for node in _dicts(cfg.model):
+    for node in walk(cfg.model):
         if node.get('type') in ('convnext_mm.ConvNeXt', ConvNeXt):
             with torch.device('meta'):
                 ConvNeXt(**{key: value for key, value in node.items() if key != 'type'})
@@ -69,17 +70,6 @@ def check_data(cfg, splits):
         _check_evaluators(cfg, split)
 
 
-def _dicts(node):
-    """Every dict in a config, from the outside in."""
-    if isinstance(node, Mapping):
-        yield node
-        node = node.values()
-    elif not isinstance(node, (list, tuple)):
-        return
-    for value in node:
-        yield from _dicts(value)
-
-
 def _check_evaluators(cfg, split):
     evaluators = cfg.get(f'{split}_evaluator') or []
     for evaluator in [evaluators] if isinstance(evaluators, Mapping) else evaluators:
@@ -87,17 +77,6 @@ def _check_evaluators(cfg, split):
         if path and _is_local(evaluator, path) and not os.path.isfile(path):
             raise UserError(f'{path} ({split}_evaluator.ann_file) does not exist; expected the annotation file of '
                             f'{split}_dataloader.dataset: set it by --cfg-options {split}_evaluator.ann_file=FILE')
-
-
-def leaf_datasets(dataset, key):
-    """(config key, data set) of every data set inside wrappers such as RepeatDataset and ConcatDataset."""
-    if 'dataset' in dataset:
-        yield from leaf_datasets(dataset['dataset'], f'{key}.dataset')
-    elif 'datasets' in dataset:
-        for i, inner in enumerate(dataset['datasets']):
-            yield from leaf_datasets(inner, f'{key}.datasets.{i}')
-    else:
-        yield key, dataset
 
 
 def _dataset_type(dataset):

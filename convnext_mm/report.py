@@ -13,10 +13,10 @@ from mmengine.config import Config
 from PIL import Image
 
 from convnext_mm.charts import Level, Series, format_number, line_chart, smooth
-from convnext_mm.errors import UserError
 from convnext_mm.flops import count_config
 from convnext_mm.runs import read_run
 from convnext_mm.samples import predict_samples
+from convnext_mm.utils.errors import UserError
 from convnext_mm.version import __version__
 
 #: Key of a figure in mmengine's log -> label, what makes it per cent, and its key in a row of ``paper.json``.

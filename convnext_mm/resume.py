@@ -8,8 +8,8 @@ from mmengine.logging import print_log
 
 from convnext_mm.checkpoint.errors import CheckpointError
 from convnext_mm.checkpoint.files import read
-from convnext_mm.errors import UserError
-from convnext_mm.names import type_name
+from convnext_mm.utils.configs import type_name
+from convnext_mm.utils.errors import UserError
 
 
 def find_checkpoint(work_dir):

@@ -8,7 +8,7 @@ from pathlib import Path
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 
-from convnext_mm.files import write_whole
+from convnext_mm.utils.files import write_whole
 
 NAME = 'status.json'
 

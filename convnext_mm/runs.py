@@ -12,9 +12,9 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from convnext_mm.errors import UserError
-from convnext_mm.names import type_name
 from convnext_mm.published.paper import recipe
+from convnext_mm.utils.configs import type_name
+from convnext_mm.utils.errors import UserError
 
 _RESUMED = re.compile(r'resumed epoch: (\d+), iter: (\d+)')
 _ENVIRONMENT = re.compile(r'-{20,}\nSystem environment:\n(.*?)\n-{20,}', re.S)

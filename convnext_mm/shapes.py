@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from convnext_mm.errors import ArgumentTypeError, ArgumentValueError, UserError
+from convnext_mm.utils.errors import ArgumentTypeError, ArgumentValueError, UserError
 
 #: Classes of the instance data; category ids count from 1 in this order.
 CLASSES = ('circle', 'square', 'triangle')

@@ -10,7 +10,7 @@ from mmengine.optim import OptimWrapper
 from torch.distributed.fsdp import FullyShardedDataParallel
 
 from convnext_mm.checkpoint_writing import ATOMIC
-from convnext_mm.errors import RunStopped
+from convnext_mm.utils.errors import RunStopped
 
 
 class StepGuard:

@@ -3,8 +3,8 @@ import os
 
 from mmengine.logging import print_log
 
-from convnext_mm.errors import UserError
-from convnext_mm.names import type_name
+from convnext_mm.utils.configs import type_name
+from convnext_mm.utils.errors import UserError
 
 #: Launcher -> environment variable with the number of processes, before they are connected.
 _PROCESSES = {'none': '', 'pytorch': 'WORLD_SIZE', 'slurm': 'SLURM_NTASKS', 'mpi': 'OMPI_COMM_WORLD_SIZE'}

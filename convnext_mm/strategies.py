@@ -25,8 +25,8 @@ from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 
 from convnext_mm.checkpoint_writing import ATOMIC
 from convnext_mm.layers import ConvNeXtBlock
-from convnext_mm.names import without_wrappers
 from convnext_mm.registry import FUNCTIONS, RUNNERS, STRATEGIES
+from convnext_mm.utils.parameters import plain_name
 
 
 @FUNCTIONS.register_module()
@@ -92,7 +92,7 @@ class WholeFSDPStrategy(MMEngineFSDPStrategy):
 
     def _parameter_names(self):
         """Names of the optimizer's parameters, in the order by which a plain optimizer numbers them."""
-        names = {id(parameter): without_wrappers(name) for name, parameter in self.model.named_parameters()}
+        names = {id(parameter): plain_name(name) for name, parameter in self.model.named_parameters()}
         return [names[id(p)] for group in self.optim_wrapper.optimizer.param_groups for p in group['params']]
 
     def optim_state_dict(self):

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from convnext_mm.errors import UserError
-from convnext_mm.names import type_name
+from convnext_mm.utils.configs import type_name
+from convnext_mm.utils.errors import UserError
 
 FRAGMENTS = Path(__file__).resolve().parents[1] / 'configs' / '_base_' / 'strategies'
 NAMES = ('ddp', 'fsdp', 'deepspeed')

@@ -7,7 +7,6 @@ from mmengine.logging import print_log
 
 from convnext_mm.backbone import OUTPUT_STRIDES, parse_arch, parse_output_stride
 from convnext_mm.checkpoint.download import resolve
-from convnext_mm.errors import ArgumentTypeError, ArgumentValueError
 from convnext_mm.published.paper import published
 from convnext_mm.published.weights import weights
 from convnext_mm.swap_consumers import find_reads, set_channels
@@ -15,6 +14,7 @@ from convnext_mm.swap_edits import Edits, RefusedError, type_of, walk
 from convnext_mm.swap_inputs import set_inputs
 from convnext_mm.swap_optimizer import drop_path_rate, set_optimizer
 from convnext_mm.swap_sources import NO_IMAGE, PACKAGE, STRUCTURE, emitted
+from convnext_mm.utils.errors import ArgumentTypeError, ArgumentValueError
 
 NOT_A_MODEL = 'no model in the config'
 

@@ -6,10 +6,10 @@ import warnings
 
 from convnext_mm.checkpoint.download import resolve
 from convnext_mm.launch import read_config
-from convnext_mm.mm_configs import find_config
 from convnext_mm.swap import swap
 from convnext_mm.swap_verify import MissingPackageError, NoKernelError, VerificationError, verify
 from convnext_mm.swap_write import check_target, format_changes, format_leaf, write_config
+from convnext_mm.utils.config_files import find_config
 
 
 def swap_config(args):

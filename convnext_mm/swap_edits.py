@@ -1,7 +1,7 @@
 """A config under change: every edit with what was there, what is there now, and why."""
 from typing import Any, NamedTuple
 
-from convnext_mm.errors import UserError
+from convnext_mm.utils.errors import UserError
 
 #: Stands for a key that is not there.
 MISSING = type('Missing', (), {'__repr__': lambda self: '-'})()

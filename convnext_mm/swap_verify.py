@@ -16,9 +16,9 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 
 from convnext_mm.backbone import ConvNeXt
-from convnext_mm.errors import UserError
 from convnext_mm.swap_edits import plain, type_of, walk
 from convnext_mm.swap_samples import BATCH, WORDS, draw_batch
+from convnext_mm.utils.errors import UserError
 
 #: Height and width of the images, tried in turn: some heads want more points than a small image has, or halve it often.
 SIZES = ((128, 128), (224, 224), (320, 320))

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from convnext_mm.errors import UserError
 from convnext_mm.published.archs import LETTERS
 from convnext_mm.swap_edits import MISSING, plain
-from convnext_mm.tables import format_table
+from convnext_mm.utils.errors import UserError
+from convnext_mm.utils.text import format_table
 
 WIDTH = 120
 _INDENT = '    '

@@ -17,9 +17,9 @@ from importlib.metadata import packages_distributions, version
 from multiprocessing import get_context
 from pathlib import Path
 
-from convnext_mm.errors import UserError
-from convnext_mm.mm_configs import config_folder, leaf_configs
 from convnext_mm.swap_edits import plain
+from convnext_mm.utils.config_files import config_folder, leaf_configs
+from convnext_mm.utils.errors import UserError
 
 PACKAGES = ('mmdet', 'mmseg')
 #: What is done -> the modules and tables that decide what comes of it.

@@ -5,8 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from convnext_mm.errors import UserError
-from convnext_mm.mm_configs import config_folder
+from convnext_mm.utils.config_files import config_folder
+from convnext_mm.utils.errors import UserError
 from convnext_mm.zoo import verify_models, versions
 
 #: Statuses that another family may change.

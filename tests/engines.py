@@ -17,8 +17,8 @@ from mmengine.runner import FlexibleRunner, Runner
 
 from convnext_mm import launch, strategy_choice
 from convnext_mm.draws import seed_generators
-from convnext_mm.errors import UserError
-from convnext_mm.names import without_wrappers
+from convnext_mm.utils.errors import UserError
+from convnext_mm.utils.parameters import plain_name
 
 SAMPLES, SIDE = 10, 32
 ARCH = dict(depths=(1, 1, 4, 1), channels=(8, 12, 16, 24))
@@ -146,7 +146,7 @@ def train(work_dir, strategy=None, bfloat16=False, in_turn=0, backend='inductor'
             _seed_in_turn(runner, in_turn)
         runner.train()
     model, optimizer = runner.model, runner.optim_wrapper.optimizer
-    names = {id(p): without_wrappers(name).removeprefix('module.') for name, p in model.named_parameters()}
+    names = {id(p): plain_name(name).removeprefix('module.') for name, p in model.named_parameters()}
     return dict(
         wrapper=type(model).__name__, amp=hasattr(runner.optim_wrapper, 'loss_scaler'),
         held=sum(p.numel() for p in model.parameters()),

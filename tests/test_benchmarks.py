@@ -12,8 +12,8 @@ from conftest import ROOT
 from torch.utils.checkpoint import checkpoint
 
 from convnext_mm import ARCHS, ConvNeXt
-from convnext_mm.errors import UserError
 from convnext_mm.flops import count_backbone
+from convnext_mm.utils.errors import UserError
 
 sys.path.insert(0, str(ROOT / 'benchmarks'))
 import backbone

@@ -20,8 +20,8 @@ from convnext_mm.checkpoint.fit import adapt_stem, load_pretrained
 from convnext_mm.checkpoint.mmengine_loader import load_checkpoint, load_from_convnext_mm
 from convnext_mm.checkpoint.namings import convert
 from convnext_mm.checkpoint.whole_model import CLASS_LAYERS, fit_model
-from convnext_mm.errors import ArgumentTypeError
 from convnext_mm.published.archs import Arch, arch_name
+from convnext_mm.utils.errors import ArgumentTypeError
 
 ARCH = Arch((1, 1, 2, 1), (4, 8, 12, 16))
 SMALL = ARCH._asdict()

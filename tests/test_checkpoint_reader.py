@@ -17,7 +17,7 @@ from mmengine.logging import HistoryBuffer, MessageHub
 from convnext_mm.checkpoint import files
 from convnext_mm.checkpoint.errors import CheckpointError
 from convnext_mm.checkpoint.files import kind_of, read, write
-from convnext_mm.errors import UserError
+from convnext_mm.utils.errors import UserError
 
 TENSORS = {
     'matrix': torch.arange(12.).reshape(3, 4),

@@ -9,13 +9,13 @@ import pytest
 import torch
 from toy import build_runner
 
-from convnext_mm import files
 from convnext_mm.checkpoint.errors import CheckpointError
 from convnext_mm.checkpoint.files import read
 from convnext_mm.checkpoint.seal import LENGTH, seal
 from convnext_mm.checkpoint_writing import AtomicBackend
-from convnext_mm.errors import RunStopped, UserError
 from convnext_mm.resume import find_checkpoint
+from convnext_mm.utils import files
+from convnext_mm.utils.errors import RunStopped, UserError
 
 CONTENT = dict(state_dict=dict(a=torch.arange(50.)), meta=dict(iter=3, seed=1), optimizer={})
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from convnext_mm import data_report, data_scan, shapes
 from convnext_mm.data_fix import clip_polygon, fix_coco
-from convnext_mm.errors import UserError
+from convnext_mm.utils.errors import UserError
 
 pytest.importorskip('mmdet', reason='mmdet is not installed')
 pytest.importorskip('mmseg', reason='mmseg is not installed')

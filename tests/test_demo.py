@@ -195,12 +195,12 @@ def results(box=.9, mask=.85, miou=.95):
 
 
 def test_table():
-    assert demo.format_table(results(), True).splitlines() == [
+    assert demo.format_results(results(), True).splitlines() == [
         'model               metric   value   bar  training  test',
         'Cascade Mask R-CNN  box AP   0.900  0.80      4:05  0:21',
         '                    mask AP  0.850  0.80',
         'UPerNet             mIoU     0.950  0.85      1:30  0:08']
-    assert 'bar' not in demo.format_table(results(), False)
+    assert 'bar' not in demo.format_results(results(), False)
 
 
 @pytest.mark.parametrize(('outcome', 'quick', 'code', 'said'), [

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from convnext_mm import drawing
-from convnext_mm.errors import ArgumentValueError, UserError
+from convnext_mm.utils.errors import ArgumentValueError, UserError
 
 NAMES = ('circle', 'square', 'triangle')
 GREEN = (60, 140, 60)

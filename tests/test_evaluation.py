@@ -15,7 +15,7 @@ from PIL import Image
 
 from convnext_mm import evaluation, figures, predictions, shapes
 from convnext_mm.cli import run as run_tool
-from convnext_mm.errors import UserError
+from convnext_mm.utils.errors import UserError
 
 for _toolbox in ('mmdet', 'mmseg'):
     pytest.importorskip(_toolbox, reason=f'evaluation needs {_toolbox}')

@@ -1,8 +1,8 @@
 """Outputs appear whole or not at all, and a place where they cannot be is found before."""
 import pytest
 
-from convnext_mm import files
-from convnext_mm.errors import UserError
+from convnext_mm.utils import files
+from convnext_mm.utils.errors import UserError
 
 
 def test_a_file_appears_when_it_is_complete(tmp_path):

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from convnext_mm import ConvNeXt
 from convnext_mm.checkpoint.convert import describe_file
 from convnext_mm.checkpoint.fit import load_pretrained
-from convnext_mm.errors import UserError
+from convnext_mm.utils.errors import UserError
 
 pytestmark = pytest.mark.long
 

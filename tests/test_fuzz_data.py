@@ -20,8 +20,8 @@ from PIL import Image
 from convnext_mm import data_scan, shapes
 from convnext_mm.bad_samples import build_guarded
 from convnext_mm.data_fix import fix_coco
-from convnext_mm.errors import UserError
 from convnext_mm.preflight import check_data
+from convnext_mm.utils.errors import UserError
 
 pytest.importorskip('mmdet', reason='mmdet is not installed')
 pytest.importorskip('mmseg', reason='mmseg is not installed')

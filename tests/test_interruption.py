@@ -12,9 +12,9 @@ from mmengine.hooks import Hook
 from toy import ToyData, ToyModel, build_runner
 
 from convnext_mm import interruption
-from convnext_mm.errors import RunInterrupted
 from convnext_mm.resume import find_checkpoint
 from convnext_mm.run_status import begin_status, read_status
+from convnext_mm.utils.errors import RunInterrupted
 from convnext_mm.worker_signals import shield_workers
 
 HOOK = [dict(type='convnext_mm.InterruptionHook')]

@@ -13,7 +13,7 @@ from mmengine.config import Config
 
 from convnext_mm import evaluation, launch
 from convnext_mm.checkpoint import files
-from convnext_mm.errors import UserError
+from convnext_mm.utils.errors import UserError
 
 pytest.importorskip('mmdet', reason='mmdet is not installed')
 pytest.importorskip('mmseg', reason='mmseg is not installed')

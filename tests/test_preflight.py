@@ -7,8 +7,8 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from PIL import Image
 
-from convnext_mm.errors import UserError
 from convnext_mm.preflight import check_backbone, check_data
+from convnext_mm.utils.errors import UserError
 
 pytest.importorskip('mmdet', reason='mmdet is not installed')
 pytest.importorskip('mmseg', reason='mmseg is not installed')

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from convnext_mm import progress
+from convnext_mm.utils import progress
 
 
 @pytest.mark.parametrize('live', [True, False])

@@ -17,7 +17,7 @@ from mmengine.config import Config
 
 from convnext_mm import report, runs, samples, shapes
 from convnext_mm.cli import run as run_tool
-from convnext_mm.errors import UserError
+from convnext_mm.utils.errors import UserError
 
 for _toolbox in ('mmdet', 'mmseg'):
     pytest.importorskip(_toolbox, reason=f'the report builds models of {_toolbox}')

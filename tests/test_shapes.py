@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from convnext_mm import shapes
-from convnext_mm.errors import ArgumentTypeError, ArgumentValueError, UserError
+from convnext_mm.utils.errors import ArgumentTypeError, ArgumentValueError, UserError
 
 SMALL = dict(train=6, val=4, width=96, height=80)
 

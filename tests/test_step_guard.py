@@ -5,7 +5,7 @@ import pytest
 from toy import ToyModel, build_runner
 
 from convnext_mm.checkpoint.files import read
-from convnext_mm.errors import RunStopped
+from convnext_mm.utils.errors import RunStopped
 
 STEPS = dict(max_iters=8)
 

@@ -3,8 +3,8 @@ import pytest
 from mmengine.config import Config
 
 from convnext_mm import step_size
-from convnext_mm.errors import UserError
 from convnext_mm.step_size import set_step_size
+from convnext_mm.utils.errors import UserError
 
 
 def config(**changes):

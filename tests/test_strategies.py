@@ -22,8 +22,8 @@ from convnext_mm import strategies, strategy_choice
 from convnext_mm.backbone import COMPILE_SINCE
 from convnext_mm.checkpoint.errors import CheckpointError
 from convnext_mm.checkpoint.files import read
-from convnext_mm.errors import RunInterrupted, UserError
 from convnext_mm.resume import set_resume
+from convnext_mm.utils.errors import RunInterrupted, UserError
 
 if tuple(map(int, torch.__version__.split('.')[:2])) < (2, 4):
     pytest.skip(f'FSDP of torch {torch.__version__} does not run on a CPU', allow_module_level=True)

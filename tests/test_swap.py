@@ -6,19 +6,19 @@ import pytest
 from mmengine.config import Config
 
 from convnext_mm.checkpoint.errors import CheckpointError
-from convnext_mm.errors import ArgumentTypeError, ArgumentValueError
 from convnext_mm.published.paper import published
 from convnext_mm.published.weights import weights
+from convnext_mm.utils.errors import ArgumentTypeError, ArgumentValueError
 
 pytest.importorskip('mmdet', reason='mmdet is not installed')
 pytest.importorskip('mmseg', reason='mmseg is not installed')
 
 from convnext_mm import swap_backbone
-from convnext_mm.mm_configs import find_config
 from convnext_mm.swap import swap
 from convnext_mm.swap_edits import RefusedError, plain, walk
 from convnext_mm.swap_inputs import MEAN, STD
 from convnext_mm.swap_sources import emitted, measure
+from convnext_mm.utils.config_files import find_config
 
 RETINANET = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
 CAFFE = 'mmdet::faster_rcnn/faster-rcnn_r50-caffe_fpn_1x_coco.py'

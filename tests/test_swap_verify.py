@@ -6,9 +6,9 @@ from mmengine.config import Config
 pytest.importorskip('mmdet', reason='mmdet is not installed')
 pytest.importorskip('mmseg', reason='mmseg is not installed')
 
-from convnext_mm.mm_configs import find_config, leaf_configs
 from convnext_mm.swap import swap
 from convnext_mm.swap_verify import MissingPackageError, NoKernelError, VerificationError, _self_contained, verify
+from convnext_mm.utils.config_files import find_config, leaf_configs
 
 WORKING = [
     'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py',

@@ -11,12 +11,12 @@ pytest.importorskip('mmdet', reason='mmdet is not installed')
 pytest.importorskip('mmseg', reason='mmseg is not installed')
 
 from convnext_mm.cli import run
-from convnext_mm.errors import UserError
-from convnext_mm.mm_configs import find_config, leaf_configs
 from convnext_mm.swap import swap
 from convnext_mm.swap_edits import plain
 from convnext_mm.swap_verify import verify
 from convnext_mm.swap_write import format_leaf, write_config
+from convnext_mm.utils.config_files import find_config, leaf_configs
+from convnext_mm.utils.errors import UserError
 
 RETINANET = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
 DEEPLAB = 'mmseg::deeplabv3plus/deeplabv3plus_r50-d8_4xb4-160k_ade20k-512x512.py'

@@ -1,5 +1,5 @@
 """Tables line up."""
-from convnext_mm.tables import format_table
+from convnext_mm.utils.text import format_table
 
 
 def test_columns():

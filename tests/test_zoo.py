@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from convnext_mm import zoo, zoo_other
-from convnext_mm.errors import UserError
+from convnext_mm.utils.errors import UserError
 from convnext_mm.zoo import Log, _distinct, digest, survey
 from convnext_mm.zoo_report import coverage, format_page, write_page
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from convnext_mm.cli import Parser, run
-from convnext_mm.errors import UserError
+from convnext_mm.utils.errors import UserError
 
 
 def main(argv=None):

@@ -1,7 +1,7 @@
 """What can be wrong with a checkpoint."""
 import contextlib
 
-from convnext_mm.errors import UserError
+from convnext_mm.utils.errors import UserError
 
 
 class CheckpointError(UserError, RuntimeError):

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from mmengine.model import PretrainedInit
 
 from convnext_mm.checkpoint.fit import adapt_state_dict, load_pretrained
-from convnext_mm.errors import ArgumentTypeError
+from convnext_mm.utils.errors import ArgumentTypeError
 
 
 def parse_init_cfg(init_cfg):

@@ -19,7 +19,7 @@ from convnext_mm.checkpoint.files import read
 from convnext_mm.checkpoint.fit import VERIFIED
 from convnext_mm.checkpoint.loadable import LoadableBackbone
 from convnext_mm.checkpoint.namings import find, unwrap, with_mm_heads
-from convnext_mm.checkpoint.whole_model import fit_model, without_wrapper
+from convnext_mm.checkpoint.whole_model import fit_model, unwrap_model
 
 
 def register_loader():
@@ -81,7 +81,7 @@ def load_checkpoint(model, source, training=False):
     with naming_file(source):
         state_dict, _ = unwrap(content)
     content['state_dict'] = fit_model(model, state_dict, training, source)
-    without_wrapper(model).load_state_dict(content['state_dict'], strict=False)
+    unwrap_model(model).load_state_dict(content['state_dict'], strict=False)
     return content
 
 

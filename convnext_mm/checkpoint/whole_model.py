@@ -30,7 +30,7 @@ def fit_model(model, state_dict, training=False, file=None):
     Raises:
         CheckpointError: As ``load_pretrained``, for all of the model's tensors.
     """
-    model = without_wrapper(model)
+    model = unwrap_model(model)
     backbones = {name: module for name, module in model.named_modules() if isinstance(module, LoadableBackbone)}
     if not backbones or is_sharded(model):
         return state_dict
@@ -74,7 +74,7 @@ def _fit_backbones(backbones, state_dict, training):
     return fitted, summaries
 
 
-def without_wrapper(model):
+def unwrap_model(model):
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
     return model

@@ -2,7 +2,7 @@
 from importlib import util
 from pathlib import Path
 
-from convnext_mm.errors import UserError
+from convnext_mm.utils.errors import UserError
 
 
 def config_folder(package):

@@ -3,7 +3,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from convnext_mm.errors import UserError
+from convnext_mm.utils.errors import UserError
 
 
 @contextlib.contextmanager

@@ -1,0 +1,1 @@
+"""What every package needs: errors, files, progress, tables of text, configs, checks of arguments."""
