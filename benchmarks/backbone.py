@@ -20,8 +20,8 @@ import torch
 from mmengine.logging import MMLogger
 
 from convnext_mm import ARCHS
-from convnext_mm.backbone import parse_arch
 from convnext_mm.cli import Parser, run
+from convnext_mm.models.arguments import parse_arch
 from convnext_mm.utils.progress import Bar, Progress
 
 PRECISIONS = ('float32', 'bfloat16')

@@ -15,8 +15,8 @@ import show
 import torch
 from limits import COPY_BYTES
 
-from convnext_mm import block_ops
 from convnext_mm.cli import Parser, run
+from convnext_mm.models.ops import block as block_ops
 from convnext_mm.utils.errors import UserError
 from convnext_mm.utils.files import replacing
 from convnext_mm.utils.progress import Progress
@@ -48,7 +48,7 @@ def measure_rates():
 
 def calls_of(shape, dtype):
     """``{(task, whose): call}`` of one shape in one type."""
-    from convnext_mm import depthwise
+    from convnext_mm.models.ops import depthwise
     c = shape[1]
     x, grad = (torch.randn(shape, device='cuda', dtype=dtype).contiguous(memory_format=torch.channels_last)
                for _ in range(2))

@@ -12,7 +12,7 @@ for _package, _install in (('torch', 'torch (2.1 or newer)'),
 #: Public name -> module; imported when first asked for, so that ``import convnext_mm`` stays light.
 _PUBLIC = {
     'ARCHS': 'published.archs',
-    'ConvNeXt': 'backbone',
+    'ConvNeXt': 'models',
     'LayerDecayOptimWrapperConstructor': 'layer_decay',
     'swap_backbone': 'swap',
 }

@@ -14,7 +14,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch.utils.flop_counter import FlopCounterMode
 
-from convnext_mm.backbone import ConvNeXt
+from convnext_mm.models.convnext import ConvNeXt
 from convnext_mm.published.paper import published, recipe
 from convnext_mm.utils.text import format_table
 

@@ -19,8 +19,8 @@ from convnext_mm.checkpoint.download import locate
 from convnext_mm.checkpoint.files import trust_pickles
 from convnext_mm.checkpoint.mmengine_loader import load_checkpoint, register_loader
 from convnext_mm.launch import load_config, test_dataset
+from convnext_mm.models.build import check_backbone
 from convnext_mm.predictions import INDEX_FILE, index_categories, to_annotations, write_detections, write_index_map
-from convnext_mm.preflight import check_backbone
 from convnext_mm.utils.configs import type_name
 from convnext_mm.utils.errors import ArgumentValueError, UserError
 from convnext_mm.utils.files import check_place, replacing

@@ -14,13 +14,15 @@ from convnext_mm.bad_samples import guard_data
 from convnext_mm.checkpoint.files import trust_pickles
 from convnext_mm.checkpoint.mmengine_loader import register_loader
 from convnext_mm.interruption import interruptible
-from convnext_mm.preflight import check_backbone, check_data, check_work_dir
+from convnext_mm.models.build import check_backbone
+from convnext_mm.preflight import check_data
 from convnext_mm.resume import set_resume
 from convnext_mm.run_status import begin_status, update_status
 from convnext_mm.step_size import set_step_size
 from convnext_mm.strategy_choice import choose_strategy, fit_to_strategy
 from convnext_mm.utils.configs import type_name
 from convnext_mm.utils.errors import RunInterrupted, UserError
+from convnext_mm.utils.files import check_work_dir
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 

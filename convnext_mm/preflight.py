@@ -1,4 +1,4 @@
-"""What can be known to be wrong with a config before anything is built: backbone arguments, paths, classes.
+"""What can be known to be wrong with a config before anything is built: paths, classes.
 
 Only what mmdet's ``CocoDataset`` and mmseg's ``BaseSegDataset`` (and their subclasses) read is looked at, and only on
 local disks: of anything else this module knows nothing, and lets it pass.
@@ -6,19 +6,16 @@ local disks: of anything else this module knows nothing, and lets it pass.
 import inspect
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import torch
 from mmengine.registry import DATASETS
 from PIL import Image
 
-from convnext_mm.backbone import ConvNeXt
 from convnext_mm.data_checks import check_reach, values_out_of_range
-from convnext_mm.utils.configs import leaf_datasets, walk
+from convnext_mm.utils.configs import leaf_datasets
 from convnext_mm.utils.errors import UserError
 
 #: Data set type -> (what should be there, where it is published).
@@ -33,18 +30,6 @@ PUBLISHED_DATA = {
 HEADS = (('roi_head', 'bbox_head'), ('roi_head', 'mask_head'), ('bbox_head',), ('decode_head',), ('auxiliary_head',))
 _FILES_READ = 8
 _FIX = 'tools/check_data.py tells all that is wrong, and writes a cleaned file with --fix'
-
-
-def check_backbone(cfg):
-    """Build every ``convnext_mm.ConvNeXt`` of a config without memory, so that a wrong argument is found at once.
-
-    Raises:
-        ArgumentValueError, ArgumentTypeError: The backbone's own.
-    """
-    for node in walk(cfg.model):
-        if node.get('type') in ('convnext_mm.ConvNeXt', ConvNeXt):
-            with torch.device('meta'):
-                ConvNeXt(**{key: value for key, value in node.items() if key != 'type'})
 
 
 def check_data(cfg, splits):
@@ -257,15 +242,3 @@ def _check_masks(folder, dataset, kind, key, classes):
             raise UserError(f'{path} ({key}.data_prefix.seg_map_path) has the value {above.max()}, but {key} has '
                             f'{len(classes)} classes, which with reduce_zero_label={reduce_zero_label} allow at most '
                             f'{highest}: set {key}.metainfo.classes and num_classes of the heads, or correct the masks')
-
-
-def check_work_dir(work_dir):
-    """Raise a ``UserError`` where nothing can be written into the work dir."""
-    try:
-        Path(work_dir).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=work_dir) as file:
-            file.write(bytes(1 << 16))
-            file.flush()
-    except OSError as error:
-        raise UserError(f'work dir {str(work_dir)!r} cannot be written to: {error.strerror}; choose another with '
-                        '--work-dir, or make room') from error

@@ -14,7 +14,7 @@ from mmengine.registry import STRATEGIES as MMENGINE_STRATEGIES
 from mmengine.registry import VISBACKENDS as MMENGINE_VISBACKENDS
 from mmengine.registry import Registry
 
-MODELS = Registry('model', scope='convnext_mm', parent=MMENGINE_MODELS, locations=['convnext_mm.backbone'])
+MODELS = Registry('model', scope='convnext_mm', parent=MMENGINE_MODELS, locations=['convnext_mm.models'])
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor', scope='convnext_mm', parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
     locations=['convnext_mm.layer_decay'])

@@ -24,7 +24,7 @@ from torch.distributed.fsdp import FullStateDictConfig, StateDictType
 from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 
 from convnext_mm.checkpoint_writing import ATOMIC
-from convnext_mm.layers import ConvNeXtBlock
+from convnext_mm.models.layers import ConvNeXtBlock
 from convnext_mm.registry import FUNCTIONS, RUNNERS, STRATEGIES
 from convnext_mm.utils.parameters import plain_name
 

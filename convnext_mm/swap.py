@@ -5,8 +5,8 @@ from typing import NamedTuple
 from mmengine.config import Config
 from mmengine.logging import print_log
 
-from convnext_mm.backbone import OUTPUT_STRIDES, parse_arch, parse_output_stride
 from convnext_mm.checkpoint.download import resolve
+from convnext_mm.models.arguments import OUTPUT_STRIDES, parse_arch, parse_output_stride
 from convnext_mm.published.paper import published
 from convnext_mm.published.weights import weights
 from convnext_mm.swap_consumers import find_reads, set_channels

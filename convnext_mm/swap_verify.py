@@ -15,7 +15,7 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 
-from convnext_mm.backbone import ConvNeXt
+from convnext_mm.models.convnext import ConvNeXt
 from convnext_mm.swap_edits import plain, type_of, walk
 from convnext_mm.swap_samples import BATCH, WORDS, draw_batch
 from convnext_mm.utils.errors import UserError

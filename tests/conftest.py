@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from convnext_mm import block_ops
+from convnext_mm.models.ops import block as block_ops
 
 ROOT = Path(__file__).resolve().parents[1]
 TORCH = tuple(map(int, torch.__version__.split('.')[:2]))

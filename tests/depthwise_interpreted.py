@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from conftest import randomise, relative_difference
 
-from convnext_mm import block_ops, depthwise
-from convnext_mm.layers import ConvNeXtBlock
+from convnext_mm.models.layers import ConvNeXtBlock
+from convnext_mm.models.ops import block as block_ops
+from convnext_mm.models.ops import depthwise
 
 #: Images and the warps that there is room for: channels beyond a block and beside it, one strip and two, a strip cut
 #: short, rows in parts, several patches a program.

@@ -14,7 +14,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
-from convnext_mm import depthwise, pointwise
+from convnext_mm.models.ops import depthwise, pointwise
 
 COMPILE = triton.JITFunction.run
 

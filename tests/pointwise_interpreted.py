@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from conftest import randomise, relative_difference
 
-from convnext_mm import ConvNeXt, block_ops, pointwise
+from convnext_mm import ConvNeXt
+from convnext_mm.models.ops import block as block_ops
+from convnext_mm.models.ops import pointwise
 
 #: Tiles this small are several to a map, and several to a program; columns of neither end at a tile's edge.
 pointwise.TILE, pointwise.PROGRAMS, pointwise.HIDDEN_BLOCK, pointwise.NARROW = 64, 3, 16, (16, 16, 16, 4, 1)

@@ -4,9 +4,10 @@ import torch
 from conftest import TORCH, randomise, relative_difference
 from torch.utils.flop_counter import FlopCounterMode
 
-from convnext_mm import ConvNeXt, block_ops
-from convnext_mm.backbone import COMPILE_SINCE
-from convnext_mm.layers import ConvNeXtBlock
+from convnext_mm import ConvNeXt
+from convnext_mm.models.arguments import COMPILE_SINCE
+from convnext_mm.models.layers import ConvNeXtBlock
+from convnext_mm.models.ops import block as block_ops
 
 needs_float16 = pytest.mark.skipif(TORCH < (2, 4), reason=f'torch {torch.__version__} has no float16 on the CPU')
 HALF = [torch.bfloat16, pytest.param(torch.float16, marks=needs_float16)]

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from conftest import TORCH, needs_gpu, needs_triton, relative_difference, run_kernels
 
-from convnext_mm import ConvNeXt, block_ops
+from convnext_mm import ConvNeXt
+from convnext_mm.models.ops import block as block_ops
 
 
 @pytest.fixture(scope='module')
@@ -32,7 +33,7 @@ def test_where_triton_fails_the_library_takes_over(monkeypatch):
     block_ops._try_kernels.cache_clear()
     monkeypatch.setattr(torch.version, 'cuda', '13.0')
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (9, 0))
-    monkeypatch.setattr('convnext_mm.depthwise.depthwise_conv', None)
+    monkeypatch.setattr('convnext_mm.models.ops.depthwise.depthwise_conv', None)
     device = torch.device('cuda', 0)
     with pytest.warns(UserWarning, match='kernels of torch alone, slower: Triton does not run on cuda:0'):
         assert not block_ops.has_kernels(device)

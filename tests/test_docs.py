@@ -27,8 +27,8 @@ from mmengine.utils import ManagerMixin
 from PIL import Image
 
 from convnext_mm import evaluation, inference, launch, shapes
-from convnext_mm.backbone import ConvNeXt
 from convnext_mm.cli import run as run_tool
+from convnext_mm.models.convnext import ConvNeXt
 
 TOOLBOXES = [pytest.importorskip(f'{toolbox}.registry', reason=f'the commands need {toolbox}')
              for toolbox in ('mmdet', 'mmseg')]

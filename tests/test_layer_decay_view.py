@@ -10,9 +10,9 @@ from mmengine.config import Config
 from PIL import Image
 
 from convnext_mm import layer_decay_view as view
-from convnext_mm.backbone import ConvNeXt
 from convnext_mm.cli import run as run_tool
 from convnext_mm.layer_decay import LayerDecayOptimWrapperConstructor
+from convnext_mm.models.convnext import ConvNeXt
 from convnext_mm.published.paper import published
 
 TINY = (3, 3, 9, 3)

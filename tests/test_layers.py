@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from conftest import randomise, relative_difference
 
-from convnext_mm.layers import GRN, ConvNeXtBlock, DropPath, LayerNorm2d
+from convnext_mm.models.layers import GRN, ConvNeXtBlock, DropPath, LayerNorm2d
 
 
 def test_layer_norm_formula():

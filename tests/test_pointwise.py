@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from conftest import needs_gpu, needs_triton, relative_difference, run_kernels
 
-from convnext_mm import ConvNeXt, block_ops
+from convnext_mm import ConvNeXt
+from convnext_mm.models.ops import block as block_ops
 
 TOLERANCES = {'bfloat16': 2e-2, 'float16': 3e-3}
 

@@ -19,9 +19,9 @@ from mmengine.registry import MODELS
 from processes import run
 
 from convnext_mm import strategies, strategy_choice
-from convnext_mm.backbone import COMPILE_SINCE
 from convnext_mm.checkpoint.errors import CheckpointError
 from convnext_mm.checkpoint.files import read
+from convnext_mm.models.arguments import COMPILE_SINCE
 from convnext_mm.resume import set_resume
 from convnext_mm.utils.errors import RunInterrupted, UserError
 

@@ -1,6 +1,7 @@
 """Outputs that appear under their names when they are complete, and are known to have a place before work begins."""
 import contextlib
 import os
+import tempfile
 from pathlib import Path
 
 from convnext_mm.utils.errors import UserError
@@ -68,3 +69,15 @@ def write_whole(path, *parts):
             os.close(folder)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def check_work_dir(work_dir):
+    """Make the folder, and raise a ``UserError`` where nothing can be written into the work dir."""
+    try:
+        Path(work_dir).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=work_dir) as file:
+            file.write(bytes(1 << 16))
+            file.flush()
+    except OSError as error:
+        raise UserError(f'work dir {str(work_dir)!r} cannot be written to: {error.strerror}; choose another with '
+                        '--work-dir, or make room') from error

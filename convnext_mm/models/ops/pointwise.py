@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
-from convnext_mm import pointwise_kernels as kernels
-from convnext_mm.depthwise import blocks
+from convnext_mm.models.ops import pointwise_kernels as kernels
+from convnext_mm.models.ops.depthwise import blocks
 
 #: Values of a program's tile, threads' warps, and programs of kernels that sum over rows.
 TILE, WARPS, PROGRAMS = 4096, 8, 512
@@ -152,7 +152,7 @@ class LayerNorm(torch.autograd.Function):
 
 
 def residual_mlp(x, y, scale, norm_weight, norm_bias, weight1, bias1, weight2, bias2, gamma, eps, dtype, grad):
-    """:func:`convnext_mm.block_ops.residual_mlp`, its result in ``dtype``; with gradients if ``grad``."""
+    """:func:`convnext_mm.models.ops.block.residual_mlp`, its result in ``dtype``; with gradients if ``grad``."""
     x, y = x.contiguous(), y.contiguous()
     arguments = x, y, scale, norm_weight, norm_bias, weight1, bias1, weight2, bias2, gamma, eps, dtype
     return ResidualMLP.apply(*arguments) if grad else _forward(*arguments, keep=False)[0]

@@ -1,11 +1,11 @@
 """A block's two halves as autograd functions that keep and move less than autograd's own, with the same results.
 
-* :func:`depthwise_conv`: on a GPU, kernels of this package's own (:mod:`convnext_mm.depthwise`). On a CPU, oneDNN's
+* :func:`depthwise_conv`: on a GPU, kernels of this package's own (``depthwise``). On a CPU, oneDNN's
   weight gradient of a 7 x 7 kernel runs as a dense convolution in blocks of 16 channels; kernels up to 3 wide have a
   depthwise one, which is 2 to 14 times as fast in all.
 * :func:`residual_mlp`: keeps the pixels before the LayerNorm and before the GELU and recomputes the rest; gamma and
   the residual are one pass, and gamma's gradient comes from the second weight's. On a GPU, what stands between the
-  matrix products has kernels of its own (:mod:`convnext_mm.pointwise`); on a CPU the layers run over pieces of the
+  matrix products has kernels of its own (``pointwise``); on a CPU the layers run over pieces of the
   image that stay in the cache, and over no sample that stochastic depth drops.
 
 Tensors are channels last: ``(N, H, W, C)`` in memory, whatever the order of their axes.
@@ -58,7 +58,7 @@ def _try_kernels(device):
             or tuple(map(int, torch.__version__.split('.')[:2])) < _TORCH_SINCE \
             or torch.cuda.get_device_capability(device) < _CAPABILITY_SINCE:
         return False
-    from convnext_mm import depthwise
+    from convnext_mm.models.ops import depthwise
     try:
         depthwise.depthwise_conv(*(torch.zeros(shape, device=device) for shape in ((1, 1, 1, 1), (1, 1, 7, 7), (1,))))
     # Triton compiles with what the machine has.
@@ -164,7 +164,7 @@ def layer_norm(x, weight, bias, eps, channels_first=False):
     """``F.layer_norm`` of the channels of images ``(N, H, W, C)``; the result, of that shape, is contiguous as
     ``(N, C, H, W)`` if ``channels_first``."""
     if takes_kernels(x):
-        from convnext_mm import pointwise
+        from convnext_mm.models.ops import pointwise
         function = pointwise.LayerNorm.apply if _records(x, weight, bias) else pointwise.normalize
         dtype = torch.float32 if _autocast_dtype(x.device.type) else x.dtype
         with torch.cuda.device_of(x):
@@ -199,7 +199,7 @@ def depthwise_conv(x, weight, bias, dilation, dtype=None):
     """
     dtype, grad = dtype or x.dtype, _records(x, weight, bias)
     if dilation == 1 and takes_kernels(x) and dtype in _KERNEL_TYPES and _is_small(x):
-        from convnext_mm import depthwise
+        from convnext_mm.models.ops import depthwise
         with torch.cuda.device_of(x):
             if grad:
                 y = depthwise.DepthwiseConv.apply(x.to(dtype).permute(0, 2, 3, 1), weight, bias)
@@ -276,7 +276,7 @@ def residual_mlp(x, y, scale, norm_weight, norm_bias, weight1, bias1, weight2, b
     arguments = x, y, scale, norm_weight, norm_bias, weight1, bias1, weight2, bias2, gamma
     grad = _records(*arguments)
     if takes_kernels(x) and takes_kernels(y):
-        from convnext_mm import pointwise
+        from convnext_mm.models.ops import pointwise
         with torch.cuda.device_of(x):
             return pointwise.residual_mlp(*arguments, eps, result_type(x, y, gamma), grad)
     if grad:

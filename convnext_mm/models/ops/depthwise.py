@@ -9,7 +9,7 @@ import torch
 import triton
 from torch.autograd.function import once_differentiable
 
-from convnext_mm import depthwise_kernels
+from convnext_mm.models.ops import depthwise_kernels
 
 KERNEL = depthwise_kernels.KERNEL
 COLS = depthwise_kernels.COLS.value

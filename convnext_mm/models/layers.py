@@ -6,7 +6,7 @@ Sources: "A ConvNet for the 2020s" (arXiv:2201.03545), figure 4 and section 2.6,
 import torch
 import torch.nn as nn
 
-from convnext_mm import block_ops
+from convnext_mm.models.ops import block as block_ops
 
 #: Under torch 2.1, nothing compiles (``backbone.COMPILE_SINCE``).
 _is_compiling = getattr(torch.compiler, 'is_compiling', lambda: False)
@@ -105,11 +105,11 @@ class ConvNeXtBlock(nn.Module):
         use_grn (bool): GRN after the GELU, as in ConvNeXt V2. Defaults to False.
         dilation (int): Distance between the taps of the depthwise convolution, in pixels. Defaults to 1.
         memory_format (torch.memory_format): Layout of the depthwise convolution. Defaults to ``torch.channels_last``.
-        compile (bool): Compile the block; see :func:`convnext_mm.block_ops.compiled_block`. Defaults to False.
+        compile (bool): Compile the block; see :func:`convnext_mm.models.ops.block.compiled_block`. Defaults to False.
 
     Source: arXiv:2201.03545, figure 4; `facebookresearch/ConvNeXt` ``models/convnext.py``, ``Block`` in its
     channels-last form (linear layers in place of 1x1 convolutions). Deviation: the same formula runs as
-    :mod:`convnext_mm.block_ops` has it; part by part only where a part was exchanged or has a hook.
+    :mod:`convnext_mm.models.ops.block` has it; part by part only where a part was exchanged or has a hook.
     """
 
     def __init__(self, channels, drop_path_rate=0., layer_scale_init_value=1e-6, use_grn=False, dilation=1,

@@ -1,0 +1,84 @@
+"""What the backbone's arguments take: each function returns an argument in the form in which the backbone uses it."""
+from collections.abc import Mapping
+
+import torch
+
+from convnext_mm.published.archs import ARCHS, NUM_STAGES, Arch
+from convnext_mm.utils.arguments import check_flag, check_integer, check_sequence
+from convnext_mm.utils.errors import ArgumentTypeError, ArgumentValueError
+
+#: Far beyond any model; a number mistyped beyond them would fill the memory instead of raising.
+MAX_CHANNELS, MAX_DEPTH = 2 ** 16, 1000
+#: Above, a few blocks take features out of float32's range.
+MAX_LAYER_SCALE = 1e6
+OUTPUT_STRIDES = (8, 16, 32)
+MEMORY_FORMATS = ('channels_last', 'contiguous_format')
+COMPILE_SINCE = (2, 6)
+
+
+def parse_arch(arch):
+    """The ``Arch`` that a name or a dict of ``depths`` and ``channels`` stands for.
+
+    Raises:
+        ArgumentTypeError, ArgumentValueError: Naming ``arch``, what it got and what it takes.
+    """
+    if isinstance(arch, str):
+        if arch not in ARCHS:
+            raise ArgumentValueError(f"arch must be one of {', '.join(ARCHS)}, or a dict of depths and channels, "
+                                     f'got {arch!r}')
+        return ARCHS[arch]
+    if not isinstance(arch, Mapping):
+        raise ArgumentTypeError(f'arch must be a name or a dict of depths and channels, got {arch!r}')
+    if set(arch) != set(Arch._fields):
+        raise ArgumentValueError(f'arch as a dict must have the keys depths and channels, got {sorted(arch, key=str)}')
+    fields = []
+    for key in Arch._fields:
+        takes, high = f'a sequence of {NUM_STAGES} positive integers', MAX_DEPTH if key == 'depths' else MAX_CHANNELS
+        value = check_sequence(f'arch[{key!r}]', arch[key], takes)
+        if len(value) != NUM_STAGES:
+            raise ArgumentValueError(f'arch[{key!r}] must be {takes}, got {list(value)}')
+        fields.append(tuple(check_integer(f'arch[{key!r}][{i}]', v, 1, high) for i, v in enumerate(value)))
+    return Arch(*fields)
+
+
+def parse_out_indices(out_indices):
+    """Stage numbers in ascending order, from any sequence of distinct numbers in [-4, 3]."""
+    takes = f'a non-empty sequence of distinct stage numbers from {-NUM_STAGES} to {NUM_STAGES - 1}'
+    indices = [check_integer(f'out_indices[{i}]', v, -NUM_STAGES, NUM_STAGES - 1) % NUM_STAGES
+               for i, v in enumerate(check_sequence('out_indices', out_indices, takes))]
+    if not indices or len(set(indices)) != len(indices):
+        raise ArgumentValueError(f'out_indices must be {takes}, got {list(out_indices)}')
+    return tuple(sorted(indices))
+
+
+def parse_with_cp(with_cp):
+    """The stages that are recomputed, from True, False, a number of first stages or a sequence of stage numbers."""
+    if isinstance(with_cp, bool):
+        return tuple(range(NUM_STAGES)) if with_cp else ()
+    if hasattr(with_cp, '__len__'):
+        stages = check_sequence('with_cp', with_cp, f'a sequence of stage numbers from 0 to {NUM_STAGES - 1}')
+        return tuple(sorted({check_integer(f'with_cp[{i}]', v, 0, NUM_STAGES - 1) for i, v in enumerate(stages)}))
+    return tuple(range(check_integer('with_cp', with_cp, 0, NUM_STAGES)))
+
+
+def parse_memory_format(memory_format):
+    """torch's memory format of that name."""
+    if not isinstance(memory_format, str) or memory_format not in MEMORY_FORMATS:
+        raise ArgumentValueError(f'memory_format must be one of {", ".join(MEMORY_FORMATS)}, got {memory_format!r}')
+    return getattr(torch, memory_format)
+
+
+def parse_compile(compile):
+    """``compile`` as a flag; True only where torch's compiler takes images of any size."""
+    if check_flag('compile', compile) and tuple(map(int, torch.__version__.split('.')[:2])) < COMPILE_SINCE:
+        raise ArgumentValueError('compile must be False before torch {}.{}, '.format(*COMPILE_SINCE) +
+                                 f'got True with torch {torch.__version__}')
+    return compile
+
+
+def parse_output_stride(output_stride):
+    """``output_stride`` as an int of ``OUTPUT_STRIDES``."""
+    value = check_integer('output_stride', output_stride, OUTPUT_STRIDES[0], OUTPUT_STRIDES[-1])
+    if value not in OUTPUT_STRIDES:
+        raise ArgumentValueError(f'output_stride must be one of {", ".join(map(str, OUTPUT_STRIDES))}, got {value}')
+    return value
