@@ -6,8 +6,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from convnext_mm.data_fix import fix_coco, sound_names
-from convnext_mm.data_scan import scan_config
+from convnext_mm.datasets.fix import fix_coco, sound_names
+from convnext_mm.datasets.scan import scan_config
 from convnext_mm.utils.files import check_place, replacing
 from convnext_mm.utils.text import format_table
 

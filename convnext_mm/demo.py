@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from convnext_mm import drawing, shapes
+from convnext_mm import drawing
+from convnext_mm.datasets import shapes
 from convnext_mm.utils.progress import Progress, clock
 from convnext_mm.utils.text import format_table
 

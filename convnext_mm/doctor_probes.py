@@ -86,7 +86,7 @@ def backbone():
 
 
 def train(config, kind, steps):
-    from convnext_mm import shapes
+    from convnext_mm.datasets import shapes
     with tempfile.TemporaryDirectory() as folder:
         getattr(shapes, f'generate_{kind}')(f'{folder}/data', train=2, val=1, width=96, height=96)
         options = [f'{split}_dataloader.dataset.data_root={folder}/data/' for split in ('train', 'val', 'test')]

@@ -8,11 +8,11 @@ from mmengine.registry import DATASETS, METRICS
 
 from convnext_mm.checkpoint.download import locate, resolve
 from convnext_mm.checkpoint.files import read, trust_pickles
+from convnext_mm.datasets.preflight import check_data
 from convnext_mm.figures import check_reference, find_reference, make_report, show_report
 from convnext_mm.launch import build_runner, fit_to_device, load_config, set_show_dir, set_tta, test_dataset
 from convnext_mm.models.build import check_backbone
 from convnext_mm.predictions import PICKLES, check_file, check_folder, read_predictions
-from convnext_mm.preflight import check_data
 from convnext_mm.published.weights import of_file
 from convnext_mm.strategy_choice import drop_strategy
 from convnext_mm.utils.configs import type_name

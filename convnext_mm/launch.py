@@ -10,12 +10,12 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import Runner
 
-from convnext_mm.bad_samples import guard_data
 from convnext_mm.checkpoint.files import trust_pickles
 from convnext_mm.checkpoint.mmengine_loader import register_loader
+from convnext_mm.datasets.guard import guard_data
+from convnext_mm.datasets.preflight import check_data
 from convnext_mm.interruption import interruptible
 from convnext_mm.models.build import check_backbone
-from convnext_mm.preflight import check_data
 from convnext_mm.resume import set_resume
 from convnext_mm.run_status import begin_status, update_status
 from convnext_mm.step_size import set_step_size

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from convnext_mm import drawing
 from convnext_mm.checkpoint.mmengine_loader import load_checkpoint
-from convnext_mm.preflight import check_data
+from convnext_mm.datasets.preflight import check_data
 
 #: Images that are looked at, as far as they can be predicted within ``SECONDS``, and how many of them are shown.
 CHECKED, SECONDS, SHOWN = 40, 60, 6

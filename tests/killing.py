@@ -107,7 +107,7 @@ def train(model, folder, work_dir, iterations, workers=0, moment=None, extra=())
 
 
 def make_data(folder):
-    from convnext_mm import shapes
+    from convnext_mm.datasets import shapes
     shapes.generate_coco(Path(folder) / 'data/shapes/coco', train=IMAGES, val=2, width=96, height=80)
     shapes.generate_ade(Path(folder) / 'data/shapes/ade', train=IMAGES, val=2, width=96, height=80)
 

@@ -12,8 +12,9 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 from PIL import Image
 
-from convnext_mm import bad_samples, shapes
-from convnext_mm.bad_samples import BadDataError, build_guarded, guard_data
+from convnext_mm.datasets import guard as bad_samples
+from convnext_mm.datasets import shapes
+from convnext_mm.datasets.guard import BadDataError, build_guarded, guard_data
 
 pytest.importorskip('mmdet', reason='mmdet is not installed')
 pytest.importorskip('mmseg', reason='mmseg is not installed')

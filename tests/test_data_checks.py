@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convnext_mm.data_checks import (
+from convnext_mm.datasets.checks import (
     Loader,
     check_coco,
     check_image,
@@ -69,7 +69,7 @@ def test_images(content, loader, expected, size, kind, detail):
 
 @pytest.mark.parametrize(('side', 'kind'), [(12000, 'other size'), (65520, 'unreadable image')])
 def test_a_header_that_asks_for_too_much_is_not_decoded(monkeypatch, side, kind):
-    monkeypatch.setattr('convnext_mm.data_checks._mmcv', None)
+    monkeypatch.setattr('convnext_mm.datasets.checks._mmcv', None)
     sides = JPEG.index(b'\0\x28\0\x3c', JPEG.index(b'\xff\xc0'))
     content = JPEG[:sides] + side.to_bytes(2, 'big') * 2 + JPEG[sides + 4:]
     assert check_image(content, COLOR, (60, 40))[1].kind == kind

@@ -10,8 +10,10 @@ from conftest import ROOT
 from mmengine.config import Config
 from PIL import Image
 
-from convnext_mm import data_report, data_scan, shapes
-from convnext_mm.data_fix import clip_polygon, fix_coco
+from convnext_mm import data_report
+from convnext_mm.datasets import scan as data_scan
+from convnext_mm.datasets import shapes
+from convnext_mm.datasets.fix import clip_polygon, fix_coco
 from convnext_mm.utils.errors import UserError
 
 pytest.importorskip('mmdet', reason='mmdet is not installed')

@@ -12,8 +12,9 @@ from conftest import ROOT
 from mmengine.config import Config
 from PIL import Image
 
-from convnext_mm import demo, drawing, shapes
+from convnext_mm import demo, drawing
 from convnext_mm.cli import run as run_tool
+from convnext_mm.datasets import shapes
 
 for _toolbox in ('mmdet', 'mmseg'):
     pytest.importorskip(_toolbox, reason=f'the demo needs {_toolbox}')

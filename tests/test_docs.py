@@ -26,8 +26,9 @@ from conftest import ROOT
 from mmengine.utils import ManagerMixin
 from PIL import Image
 
-from convnext_mm import evaluation, inference, launch, shapes
+from convnext_mm import evaluation, inference, launch
 from convnext_mm.cli import run as run_tool
+from convnext_mm.datasets import shapes
 from convnext_mm.models.convnext import ConvNeXt
 
 TOOLBOXES = [pytest.importorskip(f'{toolbox}.registry', reason=f'the commands need {toolbox}')

@@ -13,8 +13,9 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from PIL import Image
 
-from convnext_mm import evaluation, figures, predictions, shapes
+from convnext_mm import evaluation, figures, predictions
 from convnext_mm.cli import run as run_tool
+from convnext_mm.datasets import shapes
 from convnext_mm.utils.errors import UserError
 
 for _toolbox in ('mmdet', 'mmseg'):

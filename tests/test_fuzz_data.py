@@ -17,10 +17,11 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from PIL import Image
 
-from convnext_mm import data_scan, shapes
-from convnext_mm.bad_samples import build_guarded
-from convnext_mm.data_fix import fix_coco
-from convnext_mm.preflight import check_data
+from convnext_mm.datasets import scan as data_scan
+from convnext_mm.datasets import shapes
+from convnext_mm.datasets.fix import fix_coco
+from convnext_mm.datasets.guard import build_guarded
+from convnext_mm.datasets.preflight import check_data
 from convnext_mm.utils.errors import UserError
 
 pytest.importorskip('mmdet', reason='mmdet is not installed')

@@ -11,8 +11,8 @@ import torch
 from conftest import ROOT, randomise
 from PIL import Image
 
-from convnext_mm import shapes
 from convnext_mm.cli import run as run_tool
+from convnext_mm.datasets import shapes
 from convnext_mm.utils.errors import UserError
 
 for _toolbox in ('mmdet', 'mmseg'):

@@ -7,8 +7,8 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from PIL import Image
 
+from convnext_mm.datasets.preflight import check_data
 from convnext_mm.models.build import check_backbone
-from convnext_mm.preflight import check_data
 from convnext_mm.utils.errors import UserError
 
 pytest.importorskip('mmdet', reason='mmdet is not installed')

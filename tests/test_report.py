@@ -15,8 +15,9 @@ import pytest
 from conftest import ROOT
 from mmengine.config import Config
 
-from convnext_mm import report, runs, samples, shapes
+from convnext_mm import report, runs, samples
 from convnext_mm.cli import run as run_tool
+from convnext_mm.datasets import shapes
 from convnext_mm.utils.errors import UserError
 
 for _toolbox in ('mmdet', 'mmseg'):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convnext_mm import shapes
+from convnext_mm.datasets import shapes
 from convnext_mm.utils.errors import ArgumentTypeError, ArgumentValueError, UserError
 
 SMALL = dict(train=6, val=4, width=96, height=80)
@@ -260,6 +260,6 @@ def test_good_seeds(tmp_path, seed):
 
 
 def test_import_is_light():
-    code = ('import sys, convnext_mm.shapes; '
+    code = ('import sys, convnext_mm.datasets.shapes; '
             'print([m for m in ("torch", "mmengine", "mmcv", "mmdet", "mmseg", "matplotlib") if m in sys.modules])')
     assert subprocess.check_output([sys.executable, '-c', code], text=True).strip() == '[]'

@@ -15,8 +15,8 @@ from mmengine.dist import get_rank
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
-from convnext_mm.data_checks import check_image, check_instance, check_mask, loader_of
-from convnext_mm.data_scan import describe_damage, mask_rule, read_file
+from convnext_mm.datasets.checks import check_image, check_instance, check_mask, loader_of
+from convnext_mm.datasets.scan import describe_damage, mask_rule, read_file
 from convnext_mm.utils.errors import ArgumentValueError, UserError
 
 #: What of an instance's flaws mm fails on; it takes or leaves out the others.

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from mmengine import fileio
 from mmengine.registry import DATASETS, init_default_scope
 
-from convnext_mm.data_checks import Flaw, check_coco, check_image, check_instance, check_mask, loader_of
+from convnext_mm.datasets.checks import Flaw, check_coco, check_image, check_instance, check_mask, loader_of
 from convnext_mm.utils.configs import leaf_datasets
 from convnext_mm.utils.errors import UserError
 from convnext_mm.utils.progress import Bar

@@ -1,7 +1,7 @@
 """Annotation files without what ``data_scan`` found wrong."""
 from collections import Counter, defaultdict
 
-from convnext_mm.data_checks import check_instance, polygon_area
+from convnext_mm.datasets.checks import check_instance, polygon_area
 
 #: What is mended by cutting off what reaches out of the image, where something is left.
 CLIPPED = ('box outside', 'polygon outside')

@@ -14,7 +14,7 @@ import numpy as np
 from mmengine.registry import DATASETS
 from PIL import Image
 
-from convnext_mm.data_checks import check_reach, values_out_of_range
+from convnext_mm.datasets.checks import check_reach, values_out_of_range
 from convnext_mm.utils.configs import leaf_datasets
 from convnext_mm.utils.errors import UserError
 
