@@ -38,7 +38,7 @@ lint: setup
 # Goes on where it was stopped. What does not run under one family of distributions is tried under the other, if that
 # is set up.
 zoo: setup
-	@OMP_NUM_THREADS=1 $(PYTHON) tools/zoo.py --log work_dirs/zoo/$(STACK).jsonl --out $(ZOO_$(STACK)) \
+	@OMP_NUM_THREADS=1 $(PYTHON) -m benchmarks.zoo --log work_dirs/zoo/$(STACK).jsonl --out $(ZOO_$(STACK)) \
 		$(addprefix --other ,$(wildcard $(OTHER_$(STACK))))
 
 clean:

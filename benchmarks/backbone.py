@@ -20,7 +20,8 @@ import torch
 from mmengine.logging import MMLogger
 
 from convnext_mm import ARCHS
-from convnext_mm.cli import Parser, run
+from convnext_mm.apis.arguments import Parser
+from convnext_mm.apis.cli import run
 from convnext_mm.models.arguments import parse_arch
 from convnext_mm.utils.progress import Bar, Progress
 

@@ -15,7 +15,8 @@ import show
 import torch
 from limits import COPY_BYTES
 
-from convnext_mm.cli import Parser, run
+from convnext_mm.apis.arguments import Parser
+from convnext_mm.apis.cli import run
 from convnext_mm.models.ops import block as block_ops
 from convnext_mm.utils.errors import UserError
 from convnext_mm.utils.files import replacing

@@ -15,7 +15,8 @@ import torch
 import torch.nn as nn
 
 from convnext_mm import ARCHS, ConvNeXt
-from convnext_mm.cli import Parser, run
+from convnext_mm.apis.arguments import Parser
+from convnext_mm.apis.cli import run
 from convnext_mm.published.archs import Arch
 from convnext_mm.utils.errors import UserError
 from convnext_mm.utils.progress import Progress

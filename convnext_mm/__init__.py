@@ -13,7 +13,7 @@ for _package, _install in (('torch', 'torch (2.1 or newer)'),
 _PUBLIC = {
     'ARCHS': 'published.archs',
     'ConvNeXt': 'models',
-    'LayerDecayOptimWrapperConstructor': 'layer_decay',
+    'LayerDecayOptimWrapperConstructor': 'engine.optimizers',
     'swap_backbone': 'swap',
 }
 __all__ = ['__version__', *_PUBLIC]

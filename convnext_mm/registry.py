@@ -17,17 +17,15 @@ from mmengine.registry import Registry
 MODELS = Registry('model', scope='convnext_mm', parent=MMENGINE_MODELS, locations=['convnext_mm.models'])
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor', scope='convnext_mm', parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
-    locations=['convnext_mm.layer_decay'])
-HOOKS = Registry('hook', scope='convnext_mm', parent=MMENGINE_HOOKS, locations=[
-    'convnext_mm.checkpoint_hook', 'convnext_mm.checkpoint_writing', 'convnext_mm.interruption', 'convnext_mm.monitor',
-    'convnext_mm.sharded_hooks'])
-LOOPS = Registry('loop', scope='convnext_mm', parent=MMENGINE_LOOPS, locations=['convnext_mm.train_loops'])
+    locations=['convnext_mm.engine.optimizers'])
+HOOKS = Registry('hook', scope='convnext_mm', parent=MMENGINE_HOOKS, locations=['convnext_mm.engine.hooks'])
+LOOPS = Registry('loop', scope='convnext_mm', parent=MMENGINE_LOOPS, locations=['convnext_mm.engine.runner'])
 VISBACKENDS = Registry('vis_backend', scope='convnext_mm', parent=MMENGINE_VISBACKENDS,
-                       locations=['convnext_mm.monitor'])
-RUNNERS = Registry('runner', scope='convnext_mm', parent=MMENGINE_RUNNERS, locations=['convnext_mm.strategies'])
+                       locations=['convnext_mm.visualization'])
+RUNNERS = Registry('runner', scope='convnext_mm', parent=MMENGINE_RUNNERS, locations=['convnext_mm.engine.runner'])
 STRATEGIES = Registry('strategy', scope='convnext_mm', parent=MMENGINE_STRATEGIES,
-                      locations=['convnext_mm.strategies'])
+                      locations=['convnext_mm.engine.runner'])
 FUNCTIONS = Registry('function', scope='convnext_mm', parent=MMENGINE_FUNCTIONS,
-                     locations=['convnext_mm.strategies'])
-# Without locations: each metric needs a toolbox, and is imported when a config is found to need it.
-METRICS = Registry('metric', scope='convnext_mm', parent=MMENGINE_METRICS)
+                     locations=['convnext_mm.engine.runner'])
+METRICS = Registry('metric', scope='convnext_mm', parent=MMENGINE_METRICS,
+                   locations=['convnext_mm.evaluation.metrics'])

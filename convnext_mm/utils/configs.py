@@ -28,3 +28,11 @@ def leaf_datasets(dataset, key):
             yield from leaf_datasets(inner, f'{key}.datasets.{i}')
     else:
         yield key, dataset
+
+
+def test_dataset(cfg):
+    """The data set of the test, without wrappers such as RepeatDataset."""
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    return dataset

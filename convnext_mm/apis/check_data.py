@@ -1,0 +1,85 @@
+"""Check the data sets of a config, say what is wrong, and write cleaned annotation files."""
+import contextlib
+import json
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+
+from convnext_mm.apis.config import parse_options, read_config
+from convnext_mm.datasets.fix import fix_coco, sound_names
+from convnext_mm.datasets.scan import scan_config
+from convnext_mm.utils.files import check_place, replacing
+from convnext_mm.utils.text import format_table
+
+
+def main(args):
+    """Check by a command line; return the exit code, 1 where something was found."""
+    return check(read_config(args.config, parse_options(args.cfg_options)), args.fix)
+
+
+def check(cfg, fix=None):
+    """Scan the data sets of a config, print what is wrong with them, and write cleaned annotation files if asked.
+
+    Args:
+        cfg (mmengine.Config): See ``scan.scan_config``.
+        fix (str, optional): File for the annotations without what is wrong: COCO's JSON, or the names of the sound
+            images of a segmentation data set, to be given as its ``ann_file``. With several data sets to be cleaned,
+            the split's name is added to each.
+
+    Returns:
+        int: 1 if something was found, else 0.
+
+    Raises:
+        UserError: See ``scan.scan_config``; and where ``fix`` cannot be written.
+    """
+    if fix:
+        check_place('--fix', fix)
+    # Some packages greet on stdout when they are imported.
+    with contextlib.redirect_stdout(sys.stderr):
+        scans, others = scan_config(cfg)
+    for scan in scans:
+        for finding in scan.findings:
+            print(f'{finding.file}: {finding.flaw.kind}: {finding.flaw.detail}')
+    for key, kind in others:
+        print(f"{key} is not looked at: it is of type {kind}, neither mmdet's CocoDataset nor mmseg's BaseSegDataset")
+    rows = [(', '.join(scan.keys), scan.images, *_count(scan)) for scan in scans]
+    if rows:
+        print(format_table(('data set', 'images', 'wrong', 'what'), rows))
+    wrong = [scan for scan in scans if scan.findings]
+    if fix:
+        _fix(wrong, Path(fix))
+    return 1 if wrong else 0
+
+
+def _count(scan):
+    kinds = Counter(finding.flaw.kind for finding in scan.findings)
+    return len(scan.findings), ', '.join(f'{count} {kind}' for kind, count in kinds.most_common()) or '-'
+
+
+def _label(key):
+    """``train`` for ``train_dataloader.dataset``, ``train_1`` for ``train_dataloader.dataset.datasets.1``."""
+    return '_'.join([key.split('_')[0], *re.findall(r'\d+', key)])
+
+
+def _fix(scans, path):
+    if not scans:
+        print(f'nothing is wrong, so {path} is not written')
+    for scan in scans:
+        target = path if len(scans) == 1 else path.with_stem(f'{path.stem}_{_label(scan.keys[0])}')
+        if scan.content is None:
+            print(f'{scan.dataset.ann_file or scan.keys[0]} cannot be cleaned: it cannot be read')
+            continue
+        if isinstance(scan.content, dict):
+            content, done = fix_coco(scan.content, scan.findings)
+            text = json.dumps(content)
+            summary = ['{} {} ({})'.format(count, *what) for what, count in done.items()]
+        else:
+            names = sound_names(scan.dataset, scan.content, scan.findings)
+            text = ''.join(f'{name}\n' for name in names)
+            summary = [f'{len(scan.content) - len(names)} images dropped']
+        with replacing(target) as temporary:
+            temporary.write_text(text)
+        settings = ' '.join(f'{key}.ann_file={target.absolute()}' for key in scan.keys)
+        print(f'{target}: {"; ".join(summary) or "nothing that is wrong can be dropped"}\n'
+              f'use it by --cfg-options {settings}')

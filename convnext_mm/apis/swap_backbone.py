@@ -1,0 +1,55 @@
+"""Put a ConvNeXt into a config: read, swap, show, try, write."""
+import contextlib
+import io
+import sys
+import warnings
+
+from convnext_mm.apis.config import read_config
+from convnext_mm.checkpoint.download import resolve
+from convnext_mm.swap.swap import swap
+from convnext_mm.swap.verify import MissingPackageError, NoKernelError, VerificationError, verify
+from convnext_mm.swap.write import check_target, format_changes, format_leaf, write_config
+from convnext_mm.utils.config_files import find_config
+
+
+def main(args):
+    """Swap a config by a command line.
+
+    Raises:
+        UserError: The config cannot be read, swapped or written, or the swapped model does not work.
+    """
+    if args.pretrained not in ('auto', 'none'):
+        resolve(args.pretrained)
+    cfg = read_config(find_config(args.config))
+    if args.out:
+        check_target(args.out, cfg)
+    result = swap(cfg, args.arch, None if args.pretrained == 'none' else args.pretrained, not args.keep_optimizer,
+                  args.output_stride or 'auto')
+    print(format_changes(result.changes))
+    for warning in result.warnings:
+        print(f'warning: {warning}', file=sys.stderr)
+    print(f'\n{"not verified (--no-verify)" if args.no_verify else _verify(result.config)}')
+    if args.out:
+        write_config(result, args.config, args.out, args.full)
+        print(f'written: {args.out}')
+    else:
+        print(result.config.pretty_text if args.full else f'\n{format_leaf(result, args.config)}')
+
+
+def _verify(config):
+    """Try the model; returns the outcome in words."""
+    try:
+        # Toolboxes print when they are imported, and warn of their own ways.
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            seen = verify(config)
+    except NoKernelError as error:
+        return f'built, but not tried: {error.operator} has no CPU kernel'
+    except MissingPackageError as error:
+        raise MissingPackageError(error.stage, f'the model cannot be tried here: {error}; install what is missing, or '
+                                               'give --no-verify') from error
+    except VerificationError as error:
+        raise VerificationError(error.stage, f'the swapped model does not work: {error}; nothing is written '
+                                             '(--no-verify writes it all the same)') from error
+    return (f'verified: built, run forward, loss {seen.loss:.3g}, every one of {seen.parameters:,} backbone parameters '
+            f'with a gradient, {seen.seconds:.0f} s')

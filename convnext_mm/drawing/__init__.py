@@ -1,0 +1,1 @@
+"""Pictures of predictions, one code for all who draw them."""

@@ -1,0 +1,111 @@
+"""Checkpoints of a training run, written so that there is always a whole one."""
+import errno
+import shutil
+from pathlib import Path
+
+from mmengine.dist import is_main_process
+from mmengine.fileio import LocalBackend, register_backend
+from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
+
+from convnext_mm.checkpoint.seal import seal
+from convnext_mm.registry import HOOKS
+from convnext_mm.utils.errors import RunStopped, UserError
+from convnext_mm.utils.files import write_whole
+from convnext_mm.utils.parameters import plain_name
+
+#: ``backend_args`` with which mmengine writes through this module.
+ATOMIC = dict(backend='convnext_mm')
+#: Checkpoints of interrupted runs, by iteration.
+INTERRUPTED = 'interrupted_iter_{}.pth'
+#: Key of mmengine's message hub: iteration of the last validation of whose consequences the state knows.
+VALIDATED = 'validated_iter'
+
+
+class AtomicBackend(LocalBackend):
+    """mmengine's local files, except that a checkpoint gets a checksum and appears under its name when it is whole."""
+
+    def put(self, obj, filepath):
+        """Write the bytes of ``torch.save``.
+
+        Raises:
+            RunStopped: The disk is full, or the file cannot be written; earlier checkpoints are untouched.
+        """
+        try:
+            write_whole(filepath, *seal(obj))
+        except OSError as error:
+            cause = 'the disk is full' if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
+            raise RunStopped(f'checkpoint {str(filepath)!r} cannot be written: {cause}; the ones before it are whole: '
+                             'make room and go on from them with --resume auto') from error
+
+
+register_backend('convnext_mm', AtomicBackend)
+
+
+def _check_room(model, folder):
+    # Weights and buffers, and two moments of every parameter that is trained; of a sharded model, the whole.
+    trained = {plain_name(name) for name, p in model.named_parameters() if p.requires_grad}
+    need = sum(t.numel() * t.element_size() * (3 if plain_name(name) in trained else 1)
+               for name, t in model.state_dict().items())
+    free = shutil.disk_usage(folder).free
+    if free < need:
+        raise UserError(f'work dir {str(folder)!r} is on a disk with {free / 1e9:.1f} GB left; a checkpoint takes '
+                        f'about {need / 1e9:.1f} GB: make room, or choose another with --work-dir')
+
+
+class _LateRemoval:
+    """A file backend that removes files only when it is told to."""
+
+    def __init__(self, backend):
+        self._backend, self._files = backend, []
+
+    def remove(self, filepath):
+        self._files.append(filepath)
+
+    def flush(self):
+        while self._files:
+            self._backend.remove(self._files.pop())
+
+    def __getattr__(self, name):
+        return getattr(self._backend, name)
+
+
+@HOOKS.register_module()
+class CheckpointHook(MMEngineCheckpointHook):
+    """mmengine's, except that checkpoints on disks are written whole or not at all, and outdated ones removed after.
+
+    Args:
+        args, kwargs: Those of mmengine's hook.
+
+    Source: `open-mmlab/mmengine` ``hooks/checkpoint_hook.py``, which removes the oldest before it writes the newest.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if self.backend_args is None and self.file_client_args is None and '://' not in str(self.out_dir):
+            self.backend_args = ATOMIC
+
+    def before_train(self, runner):
+        """mmengine's; also raises a ``UserError`` where the disk has no room for a checkpoint."""
+        super().before_train(runner)
+        if self.backend_args is ATOMIC:
+            _check_room(runner.model, self.out_dir)
+        self.file_backend = _LateRemoval(self.file_backend)
+
+    def _save_checkpoint_with_step(self, runner, step, meta):
+        super()._save_checkpoint_with_step(runner, step, meta)
+        self._clean(runner)
+
+    def _save_best_checkpoint(self, runner, metrics):
+        # Last of what a validation does; after a better score, the run's state is written once more.
+        runner.message_hub.update_info(VALIDATED, runner.iter)
+        super()._save_best_checkpoint(runner, metrics)
+        self._clean(runner)
+
+    def _clean(self, runner):
+        if not is_main_process():
+            # The first one may still be writing.
+            return
+        self.file_backend.flush()
+        for interrupted in Path(runner.work_dir).glob(INTERRUPTED.format('*')):
+            # DeepSpeed's are folders.
+            (shutil.rmtree if interrupted.is_dir() else Path.unlink)(interrupted)

@@ -1,0 +1,162 @@
+"""Training loops that count optimizer steps and go on exactly where a run stopped.
+
+An iteration is an optimizer step, of one batch or of several whose gradients are accumulated: schedules, validation,
+checkpoints and logs count steps whatever the number of GPUs. What is random in a step comes from the run's seed and
+the step's number, and the place in the data is part of a checkpoint (in mmengine's message hub), so a resumed run
+sees the same data and the same random numbers as one that was never interrupted.
+
+Source: `open-mmlab/mmengine` ``runner/loops.py``, whose hooks and their order the loops keep.
+"""
+import torch.nn as nn
+from mmengine.dist import get_rank, get_world_size
+from mmengine.optim import OptimWrapper
+from mmengine.runner import EpochBasedTrainLoop as MMEngineEpochBasedTrainLoop
+from mmengine.runner import IterBasedTrainLoop as MMEngineIterBasedTrainLoop
+from torch.utils.data import DataLoader
+
+from convnext_mm.engine.hooks.checkpoint import VALIDATED
+from convnext_mm.engine.run_status import read_status, update_status
+from convnext_mm.engine.runner.seeded_data import seed_generators, step_loader
+from convnext_mm.engine.runner.step_guard import StepGuard
+from convnext_mm.registry import LOOPS
+
+#: Key of mmengine's message hub: samples drawn in the unfinished epoch, or in all where epochs are not counted.
+DRAWN = 'samples_drawn'
+
+
+class _StepLoop:
+    """What both loops share.
+
+    Args:
+        runner (Runner): mmengine's.
+        dataloader (dict | DataLoader): The training data.
+        accumulation (int): Batches in an optimizer step. Defaults to 1.
+        max_nonfinite (int): Steps in a row whose loss or gradients are not finite that stop the run. Defaults to 3.
+        kwargs: Those of mmengine's loop.
+    """
+
+    def __init__(self, runner, dataloader, accumulation=1, max_nonfinite=3, **kwargs):
+        if isinstance(dataloader, dict):
+            dataloader = runner.build_dataloader(dataloader, seed=runner.seed)
+        # mmengine's loop may start the workers at once, before it is known from where: it gets a loader without any.
+        super().__init__(runner, DataLoader(dataloader.dataset), **kwargs)
+        self.dataloader_iterator = None
+        self.dataloader = step_loader(dataloader, accumulation, runner.seed, get_rank())
+        batch_size = getattr(dataloader.batch_sampler, 'batch_size', 1)
+        self._samples_per_step = batch_size * accumulation * get_world_size()
+        self._accumulation, self._max_nonfinite = accumulation, max_nonfinite
+
+    def _first_step(self, default):
+        """Steps that are done of the epoch, or of all; counted in samples, should the batch size have changed."""
+        drawn = self.runner.message_hub.runtime_info.get(DRAWN)
+        return default if drawn is None else drawn // self._samples_per_step
+
+    def _note_steps(self, steps):
+        self.runner.message_hub.update_info(DRAWN, steps * self._samples_per_step)
+
+    def _start(self):
+        self._guard = StepGuard(self.runner, self._max_nonfinite)
+        # A checkpoint is written before the validation that is due, so of a run that is over only this file knows.
+        validated = read_status(self.runner.work_dir).get('validated')
+        self._validated = validated if validated == self._iter else None
+        self.runner.call_hook('before_train')
+
+    def _run_step(self, batches, place, done):
+        """One optimizer step.
+
+        Args:
+            batches (list): The batches of which the step consists.
+            place (int): What hooks are told as ``batch_idx``.
+            done (int): Steps done with this one, as ``_first_step`` counts them.
+        """
+        runner = self.runner
+        seed_generators(runner.seed, get_rank(), self._iter)
+        runner.call_hook('before_train_iter', batch_idx=place, data_batch=batches[-1])
+        if self._accumulation > 1 and isinstance(runner.optim_wrapper, OptimWrapper):
+            # For mmengine's count each step stands alone, so what an epoch leaves over is averaged over what it is. The
+            # model is only asked whether to warn of BatchNorm, every time.
+            runner.optim_wrapper.initialize_count_status(nn.Identity(), 0, len(batches))
+        parts = [runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper) for batch in batches]
+        self._guard.stop_if_needed(batches)
+        outputs = {key: sum(part[key] for part in parts) / len(parts) for key in parts[0]}
+        self._note_steps(done)
+        runner.call_hook('after_train_iter', batch_idx=place, data_batch=batches[-1], outputs=outputs)
+        self._iter += 1
+
+    def _validate_if_due(self, count, total):
+        """Validate after ``count`` of ``total`` epochs or iterations, where it is due and has not been done.
+
+        A validation may change the schedule and the best score: it is done again where the state that was resumed is
+        from before it, unless nothing follows.
+        """
+        self._decide_current_val_interval()
+        due = count >= self.val_begin and (count % self.val_interval == 0 or count == total)
+        done = self._iter in (self.runner.message_hub.runtime_info.get(VALIDATED), count == total and self._validated)
+        if self.runner.val_loop is not None and due and not done:
+            self.runner.val_loop.run()
+            self.runner.message_hub.update_info(VALIDATED, self._iter)
+            update_status(self.runner.work_dir, validated=self._iter)
+
+
+@LOOPS.register_module()
+class EpochBasedTrainLoop(_StepLoop, MMEngineEpochBasedTrainLoop):
+    """Epochs, which can be entered in their middle; arguments as in ``_StepLoop``."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._max_iters = self._max_epochs * len(self.dataloader)
+
+    def run(self):
+        """Train, from the start or from where the checkpoint that was resumed leaves off."""
+        self._start()
+        first = self._first_step(default=0)
+        if self._epoch and not first:
+            self._validate_if_due(self._epoch, self._max_epochs)
+        while self._epoch < self._max_epochs and not self.stop_training:
+            self._run_epoch_from(first)
+            first = 0
+            self._validate_if_due(self._epoch, self._max_epochs)
+        self.runner.call_hook('after_train')
+        return self.runner.model
+
+    def _run_epoch_from(self, first):
+        self.dataloader.batch_sampler.start(self._epoch, first)
+        self.runner.call_hook('before_train_epoch')
+        self.runner.model.train()
+        for step, batches in enumerate(self.dataloader, first):
+            self._run_step(batches, step, step + 1)
+        self._note_steps(0)
+        self.runner.call_hook('after_train_epoch')
+        self._epoch += 1
+
+
+@LOOPS.register_module()
+class IterBasedTrainLoop(_StepLoop, MMEngineIterBasedTrainLoop):
+    """Iterations on an endless stream of data; arguments as in ``_StepLoop``."""
+
+    def run(self):
+        """Train, from the start or from where the checkpoint that was resumed leaves off."""
+        self._start()
+        self.runner.call_hook('before_train_epoch')
+        if self._iter:
+            self._validate_if_due(self._iter, self._max_iters)
+        first = self._first_step(default=self._iter)
+        for done, batches in enumerate(self._stream(first), first + 1):
+            if self._iter >= self._max_iters or self.stop_training:
+                break
+            self.runner.model.train()
+            self._run_step(batches, self._iter, done)
+            self._validate_if_due(self._iter, self._max_iters)
+        self.runner.call_hook('after_train_epoch')
+        self.runner.call_hook('after_train')
+        return self.runner.model
+
+    def _stream(self, first):
+        """Steps from number ``first`` on; a sampler that ends is started again."""
+        sampler, epoch = self.dataloader.batch_sampler, 0
+        while True:
+            if hasattr(sampler.sampler, 'set_epoch'):
+                sampler.sampler.set_epoch(epoch)
+            sampler.start(epoch, first)
+            yield from self.dataloader
+            epoch, first = epoch + 1, max(first - len(self.dataloader), 0)

@@ -1,0 +1,88 @@
+"""How several processes train one model: from `--strategy`, or a config's fragment, to settings that fit each other."""
+from importlib.util import find_spec
+from pathlib import Path
+
+from mmengine.config import Config
+
+from convnext_mm.utils.configs import type_name
+from convnext_mm.utils.errors import UserError
+
+FRAGMENTS = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'strategies'
+#: What a strategy's type is called in a config -> in a command line.
+_SHORT = dict(FSDPStrategy='fsdp', DeepSpeedStrategy='deepspeed')
+
+
+def choose_strategy(cfg, name):
+    """Put the fragment of ``--strategy name`` in the place of the config's own."""
+    drop_strategy(cfg)
+    cfg.pop('model_wrapper_cfg', None)
+    cfg.merge_from_dict(Config.fromfile(FRAGMENTS / f'{name}.py').to_dict())
+
+
+def drop_strategy(cfg):
+    """Leave out what divides a training among processes; anything else runs with mmengine's own runner."""
+    if cfg.pop('strategy', None) is not None:
+        cfg.pop('runner_type', None)
+
+
+def fit_to_strategy(cfg, name, has_accelerator):
+    """Adapt a training's config to its strategy.
+
+    Args:
+        cfg (Config): With ``launcher`` set.
+        name (str, optional): The strategy of the command line, if it has one.
+        has_accelerator (bool): Whether there is one.
+
+    Raises:
+        UserError: A package, a GPU or other processes are missing.
+    """
+    name = name or _SHORT.get(type_name(cfg.get('strategy')))
+    if name is None:
+        return
+    if name == 'deepspeed':
+        _check_deepspeed(has_accelerator)
+    if cfg.launcher == 'none':
+        raise UserError(f'--strategy {name} divides the work among processes, and this is a single one: start several '
+                        f'by tools/dist_train.sh CONFIG GPUS --strategy {name}, or leave it out')
+    if name == 'fsdp':
+        _fit_fsdp(cfg)
+    elif name == 'deepspeed':
+        _fit_deepspeed(cfg)
+
+
+def _fit_fsdp(cfg):
+    # mmengine's own names in a config become this project's.
+    cfg.runner_type, cfg.strategy.type = 'convnext_mm.StrategyRunner', 'convnext_mm.FSDPStrategy'
+    hooks = [dict(hook, type='convnext_mm.ShardedEMAHook') if type_name(hook) == 'EMAHook' else hook
+             for hook in cfg.get('custom_hooks') or []]
+    cfg.custom_hooks = [*hooks, dict(type='convnext_mm.WholeValidationHook')]
+
+
+def _check_deepspeed(has_accelerator):
+    if find_spec('deepspeed') is None:
+        raise UserError('--strategy deepspeed needs the package deepspeed, which is not installed: pip install '
+                        'deepspeed, or take --strategy fsdp, which needs nothing')
+    if not has_accelerator:
+        raise UserError('--strategy deepspeed needs a GPU, and there is none; --strategy ddp and fsdp work without')
+
+
+def _fit_deepspeed(cfg):
+    """DeepSpeed clips, accumulates and lowers precision itself: what the optimizer wrapper says goes to it."""
+    wrapper, strategy = cfg.optim_wrapper, cfg.strategy
+    if any(type_name(hook) == 'EMAHook' for hook in cfg.get('custom_hooks') or []):
+        raise UserError('--strategy deepspeed writes checkpoints that hold no averages, and the config has an EMAHook: '
+                        'take it out, or take --strategy fsdp')
+    if type_name(wrapper) == 'AmpOptimWrapper':
+        half = 'bf16' if wrapper.get('dtype') == 'bfloat16' else 'fp16'
+        strategy.setdefault(half, dict(enabled=True))
+        strategy.setdefault('inputs_to_half', ['inputs'])
+    clip = wrapper.get('clip_grad')
+    if clip is not None:
+        if set(clip) - {'type', 'max_norm'} or clip.get('type', 'norm') != 'norm':
+            raise UserError('--strategy deepspeed clips gradients by clip_grad=dict(max_norm=...), the config has '
+                            f'{clip}')
+        strategy.setdefault('gradient_clipping', clip.max_norm)
+    strategy.setdefault('gradient_accumulation_steps', wrapper.get('accumulative_counts', 1))
+    for key in ('dtype', 'loss_scale', 'use_fsdp', 'clip_grad', 'accumulative_counts'):
+        wrapper.pop(key, None)
+    wrapper.type = 'DeepSpeedOptimWrapper'

@@ -1,0 +1,145 @@
+"""COCO's twelve figures for boxes and masks, unrounded, by class, from predictions that can be stored."""
+import contextlib
+import io
+
+import numpy as np
+from mmdet.evaluation import CocoMetric as BaseCocoMetric
+from mmengine.logging import print_log
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from convnext_mm.evaluation.predictions import compare_categories, compare_images, to_annotations, write_detections
+from convnext_mm.evaluation.scores import COCO_FIGURES
+from convnext_mm.registry import METRICS
+from convnext_mm.utils.errors import UserError
+
+
+def evaluate_coco(truth, annotations, kind, category_ids):
+    """pycocotools' evaluation of results.
+
+    Args:
+        truth (pycocotools.coco.COCO): The annotations of the data set.
+        annotations (list[dict]): See :func:`convnext_mm.evaluation.predictions.to_annotations`.
+        kind (str): ``bbox`` or ``segm``.
+        category_ids (Sequence[int]): Of the K classes that are evaluated.
+
+    Returns:
+        tuple[ndarray, ndarray]: The twelve figures in pycocotools' order, and AP of each class, (K,); from 0 to 1, -1
+        where there is nothing to find.
+    """
+    results = []
+    for annotation in annotations:
+        if kind == 'segm':
+            # With a box, pycocotools takes the box's area for the mask's, which moves masks between the sizes.
+            annotation = {key: value for key, value in annotation.items() if key != 'bbox'}
+            annotation['score'] = annotation.pop('mask_score', annotation['score'])
+        results.append(dict(annotation))
+    # It prints its own table and how long each step took.
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = COCOeval(truth, _load(truth, results), kind)
+        evaluation.params.catIds = list(category_ids)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    # (IoU thresholds, recalls, classes, sizes, most detections): all sizes, 100 detections.
+    precision = evaluation.eval['precision'][:, :, :, 0, -1]
+    columns = [column[column > -1] for column in precision.reshape(-1, precision.shape[2]).T]
+    # pycocotools sorts the ids.
+    by_id = {i: column.mean() if column.size else -1. for i, column in zip(evaluation.params.catIds, columns)}
+    return evaluation.stats, np.array([by_id[i] for i in category_ids])
+
+
+def _load(truth, results):
+    if results:
+        return truth.loadRes(results)
+    # pycocotools looks into the first result to learn what they are.
+    nothing = COCO()
+    nothing.dataset = dict(truth.dataset, annotations=[])
+    nothing.createIndex()
+    return nothing
+
+
+@METRICS.register_module()
+class CocoMetric(BaseCocoMetric):
+    """mmdet's, with all of COCO's twelve figures, not rounded.
+
+    ``evaluate`` returns mmdet's keys, ``coco/bbox_mAP`` and so on, and ``coco/bbox_AR@1``, ``AR@10``, ``AR@100``,
+    ``AR_s@100``, ``AR_m@100`` and ``AR_l@100``; figures are from 0 to 1, -1 where there is nothing to find.
+    Deviation from mmdet: at most 100 detections an image count, as COCO has it.
+
+    Args:
+        out (str, optional): JSON file for the predictions, see ``evaluation.predictions``. Defaults to none.
+        info (dict, optional): What was run, stored with them.
+        kwargs: mmdet's.
+
+    Attributes:
+        per_class (list[dict]): After ``evaluate``, ``class`` and AP by kind, in percent; None for nothing to find.
+    """
+
+    def __init__(self, out=None, info=None, **kwargs):
+        super().__init__(**kwargs)
+        self.out, self.info, self.per_class = out, info or {}, []
+
+    def category_ids(self):
+        """Ids of the classes, in the order of the labels (that of the annotation file)."""
+        return self._coco_api.get_cat_ids(cat_names=self.dataset_meta['classes'])
+
+    def process(self, data_batch, data_samples):
+        super().process(data_batch, data_samples)
+        category_ids = self.category_ids()
+        # mmdet's pair of (truth, prediction) of each image becomes (image id, annotations).
+        start = len(self.results) - len(data_samples)
+        self.results[start:] = [
+            (found['img_id'], to_annotations(found['img_id'], found['bboxes'], found['scores'], found['labels'],
+                                             category_ids, found.get('masks'), found.get('mask_scores')))
+            for _, found in self.results[start:]]
+
+    def compute_metrics(self, results):
+        annotations = [annotation for _, found in results for annotation in found]
+        category_ids = self.category_ids()
+        names = {i: self._coco_api.cats[i]['name'] for i in category_ids}
+        if self.out:
+            images = [self._coco_api.imgs[i] for i, _ in results]
+            write_detections(
+                self.out, self.info,
+                [{key: image[key] for key in ('id', 'file_name', 'width', 'height')} for image in images],
+                [dict(id=i, name=name) for i, name in names.items()], annotations)
+        figures, self.per_class = {}, [{'class': name} for name in names.values()]
+        for kind in self.metrics:
+            print_log(f'Evaluating {kind} of {len(annotations)} detections in {len(results)} images', logger='current')
+            values, by_class = evaluate_coco(self._coco_api, annotations, kind, category_ids)
+            figures.update((f'{kind}_{figure.key}', value) for figure, value in zip(COCO_FIGURES, values.tolist()))
+            for row, value in zip(self.per_class, by_class.tolist()):
+                row[f'{"mask" if kind == "segm" else "box"} AP'] = None if value < 0 else 100 * value
+        return figures
+
+    def evaluate_stored(self, dataset, predictions, path):
+        """Figures of stored predictions.
+
+        Args:
+            dataset (mmdet.datasets.CocoDataset): The config's.
+            predictions (Predictions): As read from ``path``.
+            path (str): Names them in errors.
+
+        Raises:
+            UserError: They are of other images or classes, or lack masks.
+        """
+        names = {i: image['file_name'] for i, image in self._coco_api.imgs.items()}
+        expected = [dataset.get_data_info(i)['img_id'] for i in range(len(dataset))]
+        by_image = {image['id']: [] for image in predictions.images or ()} or {i: [] for i in expected}
+        for annotation in predictions.annotations:
+            by_image.setdefault(annotation['image_id'], []).append(annotation)
+        given = {image['id']: image['file_name'] for image in predictions.images or () if 'file_name' in image}
+        compare_images(path, (names[i] for i in expected),
+                       (given.get(i, names.get(i, f'image_id {i}')) for i in by_image))
+        ids = self.category_ids()
+        if predictions.categories is not None:
+            compare_categories(path, {i: self._coco_api.cats[i]['name'] for i in ids},
+                               {category['id']: category['name'] for category in predictions.categories})
+        if 'segm' in self.metrics and not all('segmentation' in a for a in predictions.annotations):
+            raise UserError(f'predictions {path!r} lack masks (segmentation), which the config evaluates: set '
+                            'test_evaluator.metric=bbox by --cfg-options for boxes alone')
+        if predictions.by_label:
+            by_image = {i: [dict(a, category_id=ids[a['category_id']]) for a in found] for i, found in by_image.items()}
+        self.results = list(by_image.items())
+        return self.evaluate(len(self.results))

@@ -1,0 +1,98 @@
+"""IoU and accuracy of a segmentation, unrounded, by class, from predictions that can be stored."""
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.registry import TRANSFORMS
+from mmseg.evaluation import IoUMetric as BaseIoUMetric
+
+from convnext_mm.evaluation.predictions import (
+    compare_categories,
+    compare_images,
+    finish_folder,
+    index_categories,
+    map_name,
+    partial_folder,
+    read_index_map,
+    write_index_map,
+)
+from convnext_mm.registry import METRICS
+from convnext_mm.utils.errors import UserError
+from convnext_mm.utils.progress import Bar
+
+
+@METRICS.register_module()
+class IoUMetric(BaseIoUMetric):
+    """mmseg's, not rounded; areas are summed in double precision, so that counts of pixels stay exact.
+
+    Args:
+        out (str, optional): Folder for the predictions, see ``evaluation.predictions``. Defaults to none.
+        info (dict, optional): What was run, stored with them.
+        image_folder (str): Below which the images are: the names of the predictions are relative to it.
+        kwargs: mmseg's.
+
+    Attributes:
+        per_class (list[dict]): After ``evaluate``, ``class`` and its figures (``IoU``, ``Acc``) in percent.
+    """
+
+    def __init__(self, out=None, info=None, image_folder='', **kwargs):
+        super().__init__(**kwargs)
+        self.out, self.info, self.image_folder, self.per_class = out, info or {}, image_folder, []
+
+    def process(self, data_batch, data_samples):
+        start = len(self.results)
+        super().process(data_batch, data_samples)
+        # With each image's areas goes its path, by which the folder of predictions is completed in the end.
+        self.results[start:] = [(*areas, sample['img_path'])
+                                for areas, sample in zip(self.results[start:], data_samples)]
+        if self.out:
+            for sample in data_samples:
+                name = map_name(sample['img_path'], self.image_folder)
+                write_index_map(partial_folder(self.out) / name, sample['pred_sem_seg']['data'].squeeze().cpu().numpy(),
+                                self.dataset_meta['reduce_zero_label'])
+
+    def compute_metrics(self, results):
+        *areas, paths = zip(*results)
+        classes = self.dataset_meta['classes']
+        if self.out:
+            finish_folder(self.out, self.info, {map_name(path, self.image_folder): Path(path).name for path in paths},
+                          index_categories(classes, self.dataset_meta['reduce_zero_label']))
+        figures = self.total_area_to_metrics(*(sum(area.double() for area in column) for column in areas),
+                                             self.metrics, self.nan_to_num, self.beta)
+        overall = {'aAcc': 100 * figures.pop('aAcc').item()}
+        self.per_class = [{'class': name, **{key: 100 * values[i].item() for key, values in figures.items()}}
+                          for i, name in enumerate(classes)]
+        return {**overall, **{f'm{key}': 100 * np.nanmean(values).item() for key, values in figures.items()}}
+
+    def evaluate_stored(self, dataset, predictions, path):
+        """Figures of stored predictions.
+
+        Args:
+            dataset (mmseg.datasets.BaseSegDataset): The config's, with ``LoadAnnotations`` as its pipeline.
+            predictions (Predictions): As read from ``path``.
+            path (str): The folder.
+
+        Raises:
+            UserError: They are of other images or classes, or of another size.
+        """
+        images = {map_name(info['img_path'], self.image_folder): info
+                  for info in map(dataset.get_data_info, range(len(dataset)))}
+        compare_images(path, images, (file.relative_to(path).as_posix() for file in Path(path).rglob('*.png')))
+        reduce_zero_label = self.dataset_meta['reduce_zero_label']
+        if predictions.categories is not None:
+            compare_categories(
+                path, *({category['id']: category['name'] for category in categories} for categories in (
+                    index_categories(self.dataset_meta['classes'], reduce_zero_label), predictions.categories)))
+        load = TRANSFORMS.build(dict(type='LoadAnnotations'))
+        bar = Bar(len(images), 'images')
+        for name, info in images.items():
+            truth = load(info)['gt_seg_map']
+            found = read_index_map(Path(path, name), reduce_zero_label)
+            if truth.shape != found.shape:
+                raise UserError(f'{Path(path, name)} is of {found.shape[1]} x {found.shape[0]} pixels, the annotation '
+                                f'of {truth.shape[1]} x {truth.shape[0]}')
+            self.process(None, [dict(img_path=info['img_path'], **{
+                key: dict(data=torch.from_numpy(values.astype(np.int64)))
+                for key, values in (('gt_sem_seg', truth), ('pred_sem_seg', found))})])
+            bar.add()
+        return self.evaluate(len(images))

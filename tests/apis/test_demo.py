@@ -1,0 +1,285 @@
+"""The demo: its configs are the families' own, only smaller; progress, table, pictures and exit codes are right."""
+import json
+import os
+import pickle
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
+
+from convnext_mm.apis import demo
+from convnext_mm.apis.cli import main as run_command
+from convnext_mm.datasets import shapes
+from convnext_mm.drawing import pictures as drawing
+from tests.helpers.paths import ROOT
+
+for _toolbox in ('mmdet', 'mmseg'):
+    pytest.importorskip(_toolbox, reason=f'the demo needs {_toolbox}')
+
+CASCADE, UPERNET = demo.MODELS
+FAMILIES = {'configs/demo/cascade.py': 'configs/cascade/_base_.py',
+            'configs/demo/upernet.py': 'configs/upernet/_base_.py'}
+
+
+def load(path):
+    return Config.fromfile(ROOT / path)
+
+
+def leaves(node, path=()):
+    """(path, value) of everything below a config that is no container."""
+    if isinstance(node, (dict, list, tuple)):
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from leaves(value, (*path, key))
+    else:
+        yield path, node
+
+
+def pair(path, key):
+    """A part of a family and of its demo, flattened."""
+    return (dict(leaves(load(name)[key])) for name in (FAMILIES[path], path))
+
+
+@pytest.mark.parametrize('path', FAMILIES)
+class TestConfigs:
+    def test_the_model_is_the_familys_but_for_sizes(self, path):
+        family, small = pair(path, 'model')
+        sizes = {'in_channels', 'out_channels', 'channels', 'feat_channels', 'conv_out_channels', 'fc_out_channels',
+                 'num_classes', 'num', 'nms_pre', 'max_per_img', 'size', 'crop_size', 'stride', 'pad_value', 'pad_val'}
+        for where, value in family.items():
+            assert small[where] == value or sizes & set(where), where
+        added = {where[:3] for where in set(small) - set(family)}
+        assert all(where[:2] == ('backbone', 'arch') or where[-1] in sizes or where[-2] in sizes for where in added)
+
+    def test_the_pipeline_is_the_familys_but_for_lengths(self, path):
+        for split in ('train', 'val', 'test'):
+            family, small = (dict(leaves(load(name)[f'{split}_dataloader'].dataset.pipeline))
+                             for name in (FAMILIES[path], path))
+            assert set(family) == set(small)
+            for where, value in family.items():
+                if {'scale', 'scales', 'crop_size'} & set(where) and 'type' not in where:
+                    assert 3 <= value / small[where] <= 5.1, where
+                else:
+                    assert small[where] == value, where
+
+    def test_the_loaders_are_the_familys(self, path):
+        for split in ('train', 'val', 'test'):
+            family, small = pair(path, f'{split}_dataloader')
+            changed = {where for where in family if 'pipeline' not in where and small[where] != family[where]}
+            assert changed <= {('num_workers',), ('batch_size',), ('dataset', 'type'), ('dataset', 'data_root')}
+
+    def test_the_optimizer_is_the_familys_but_for_rates(self, path):
+        family, small = pair(path, 'optim_wrapper')
+        assert family.keys() == small.keys()
+        assert {where for where in family if family[where] != small[where]} <= {
+            ('optimizer', 'lr'), ('paramwise_cfg', 'decay_rate')}
+        assert small[('constructor',)] == 'convnext_mm.LayerDecayOptimWrapperConstructor'
+
+    def test_the_schedule_is_the_familys_but_shorter(self, path):
+        family, small = (load(name) for name in (FAMILIES[path], path))
+        assert [s.type for s in small.param_scheduler] == [s.type for s in family.param_scheduler]
+        length = 'max_epochs' if 'max_epochs' in family.train_cfg else 'max_iters'
+        assert small.train_cfg.type == family.train_cfg.type
+        assert small.train_cfg[length] < family.train_cfg[length]
+        assert small.train_cfg.val_interval == small.train_cfg[length], 'validation at the end alone'
+        last = small.param_scheduler[-1]
+        if 'milestones' in last:
+            ratio = family.train_cfg.max_epochs / small.train_cfg.max_epochs
+            assert [ratio * m for m in last.milestones] == pytest.approx(family.param_scheduler[-1].milestones, abs=1)
+        else:
+            assert last.end == small.train_cfg.max_iters + 1
+
+    def test_everything_else_is_the_familys(self, path):
+        family, small = (load(name) for name in (FAMILIES[path], path))
+        assert set(family) == set(small), 'a helper variable leaks into the config'
+        for key in ('default_scope', 'auto_scale_lr', 'env_cfg', 'log_processor', 'visualizer', 'val_cfg', 'test_cfg',
+                    'load_from', 'resume'):
+            assert small[key] == family[key], key
+        assert small.test_evaluator.type == family.test_evaluator.type
+
+    def test_it_starts_from_random_weights_and_builds(self, path):
+        from mmengine.registry import MODELS, init_default_scope
+        cfg = load(path)
+        assert 'init_cfg' not in cfg.model.backbone
+        init_default_scope(cfg.default_scope)
+        model = MODELS.build(cfg.model)
+        assert sum(p.numel() for p in model.parameters()) < 6e6
+
+    def test_classes_are_those_of_the_generated_data(self, path):
+        cfg = load(path)
+        names = shapes.CLASSES if 'cascade' in path else shapes.SEMANTIC_CLASSES
+        for split in ('train', 'val', 'test'):
+            meta = cfg[f'{split}_dataloader'].dataset.metainfo
+            assert tuple(meta.classes) == names and len(meta.palette) == len(names)
+        heads = {value for where, value in leaves(cfg.model) if where[-1] == 'num_classes'}
+        assert heads == {len(names)}
+
+
+@pytest.mark.parametrize(('line', 'shown'), [
+    ('11/21 04:05 - mmengine - INFO - Epoch(train)  [2][20/40]  base_lr: 1e-03 lr: 1e-04  eta: 0:05:47  time: 0.8460  '
+     'data_time: 0.01  loss: 2.5817  loss_rpn_cls: 0.1', 'epoch 2, 20/40, loss 2.5817, 5:47 left'),
+    ('INFO - Iter(train) [ 50/400]  base_lr: 8e-04 lr: 4e-04  eta: 0:00:09  time: 0.7  data_time: 0.1  loss: 1.4  '
+     'decode.loss_ce: 0.9', '50/400, loss 1.4, 0:09 left'),
+    ('INFO - Epoch(val) [12][10/40]    eta: 0:01:40  time: 3.3', 'validation 10/40, 1:40 left'),
+    ('INFO - Iter(val) [10/40]    eta: 0:00:01  time: 3.3', 'validation 10/40, 0:01 left'),
+    ('INFO - Epoch(test) [10/40]    eta: 1:11:40  time: 3.3', '10/40, 1:11:40 left'),
+    ('INFO - Iter(test) [10/40]    eta: 0:10:40  time: 3.3', '10/40, 10:40 left'),
+    ('INFO - Epoch(train)   [1][1/9]  lr: 1e-4  eta: 1 day, 2:03:04  loss: 2.5',
+     'epoch 1, 1/9, loss 2.5, 1 day, 2:03:04 left'),
+    ('INFO - Epoch(val) [12][40/40]    coco/bbox_mAP: 0.0060  time: 0.7', None),
+    ('INFO - Saving checkpoint at 12 epochs', None), ('', None)])
+def test_progress(line, shown):
+    assert demo.read_progress(line) == shown
+
+
+@pytest.mark.parametrize(('seconds', 'shown'), [
+    (0, '0:00'), (9.9, '0:09'), (61, '1:01'), (725, '12:05'), (3700, '61:40')])
+def test_clock(seconds, shown):
+    assert demo.clock(seconds) == shown
+
+
+def test_a_step_shows_its_command_log_and_progress(tmp_path, capsys):
+    code = ('import time; print("INFO - Iter(test) [1/4]  eta: 0:00:03  time: 1"); print("other"); '
+            'print("INFO - Iter(test) [2/4]  eta: 0:00:02  time: 1", end="")')
+    seconds = demo.run_step(['python', '-c', code], tmp_path, tmp_path / 'logs' / 'step.log')
+    assert 0 < seconds < 30
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].startswith('    $ python -c ') and shown[1].endswith('logs/step.log')
+    assert shown[2:] == ['    1/4, 0:03 left', '    done in 0:00'], 'one line a while, not each'
+    assert (tmp_path / 'logs' / 'step.log').read_text().count('\n') == 2
+
+
+def test_a_failed_step_shows_the_end_of_its_log(tmp_path, capsys):
+    code = 'import sys; [print("line", i) for i in range(100)]; sys.exit("it broke")'
+    with pytest.raises(demo.StepFailed) as raised:
+        demo.run_step(['python', '-c', code], tmp_path, tmp_path / 'step.log')
+    assert raised.value.code == 1
+    shown = capsys.readouterr().out
+    assert 'failed with exit code 1' in shown and 'it broke' in shown
+    assert 'line 99' in shown and 'line 70\n' not in shown
+
+
+def test_an_interrupted_step_ends_its_process(tmp_path, monkeypatch):
+    def interrupt(seconds):
+        if (tmp_path / 'pid').exists() and (tmp_path / 'pid').read_text():
+            raise KeyboardInterrupt
+        sleep(.05)
+    sleep = time.sleep
+    monkeypatch.setattr(demo.time, 'sleep', interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        demo.run_step(['python', '-c', 'import os, time; open("pid", "w").write(str(os.getpid())); time.sleep(60)'],
+                      tmp_path, tmp_path / 'step.log')
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / 'pid').read_text()), 0)
+
+
+def test_progress_on_a_terminal_is_one_line(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, 'isatty', lambda: True, raising=False)
+    progress = demo.Progress()
+    for i in range(3):
+        progress.show(str(i))
+    progress.end('done')
+    shown = capsys.readouterr().out
+    assert shown.count('\n') == 1 and shown.count('\r\033[K') == 4
+
+
+def test_figures_are_those_of_the_test(tmp_path):
+    (tmp_path / 'evaluation.json').write_text(json.dumps({'figures': [
+        dict(metric='box AP', key='coco/bbox_mAP', measured=81.5), dict(metric='x', key='coco/bbox_mAP_l', measured=None)]}))
+    assert demo.read_metrics(tmp_path) == {'coco/bbox_mAP': .815}
+
+
+def results(box=.9, mask=.85, miou=.95):
+    return [(CASCADE, {'box AP': box, 'mask AP': mask}, 245., 21.), (UPERNET, {'mIoU': miou}, 90., 8.)]
+
+
+def test_table():
+    assert demo.format_results(results(), True).splitlines() == [
+        'model               metric   value   bar  training  test',
+        'Cascade Mask R-CNN  box AP   0.900  0.80      4:05  0:21',
+        '                    mask AP  0.850  0.80',
+        'UPerNet             mIoU     0.950  0.85      1:30  0:08']
+    assert 'bar' not in demo.format_results(results(), False)
+
+
+@pytest.mark.parametrize(('outcome', 'quick', 'code', 'said'), [
+    (results(), False, 0, 'total time'),
+    (results(box=.7999), False, 1, 'demo failed: box AP 0.800 is below 0.80'),
+    (results(mask=.5, miou=.8), False, 1, 'demo failed: mask AP 0.500 is below 0.80, mIoU 0.800 is below 0.85'),
+    (results(0, 0, 0), True, 0, 'total time'),
+    (demo.StepFailed(2), False, 2, ''), (demo.StepFailed(-9), False, 137, ''),
+    (KeyboardInterrupt(), False, 130, 'interrupted')])
+def test_exit_codes(tmp_path, monkeypatch, capsys, outcome, quick, code, said):
+    def job(*args):
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+    monkeypatch.setattr(demo, '_run', job)
+    assert demo.run(ROOT, tmp_path, quick) == code
+    assert said in capsys.readouterr().out
+
+
+def test_instance_pictures_show_truth_and_prediction(tmp_path):
+    from pycocotools import mask as coco_mask
+    shapes.generate_coco(tmp_path / 'data/shapes/coco', train=1, val=3, width=96, height=80)
+    dataset = load('configs/demo/cascade.py').test_dataloader.dataset
+    mask = np.zeros((80, 96), np.uint8, order='F')
+    mask[10:40, 20:60] = 1
+    found = dict(bboxes=torch.tensor([[20., 10, 60, 40]] * 2), labels=torch.tensor([1, 2]),
+                 scores=torch.tensor([.9, .1]), masks=[coco_mask.encode(mask)] * 2)
+    nothing = dict(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=int), scores=torch.zeros(0), masks=[])
+    (tmp_path / 'p.pkl').write_bytes(pickle.dumps([
+        dict(img_id=1_000_001, pred_instances=found), dict(img_id=1_000_003, pred_instances=nothing)]))
+    pictures = dict(demo.instance_pictures(dataset, tmp_path / 'p.pkl', tmp_path))
+    assert list(pictures) == ['000001000001', '000001000003']
+    left, right = (pictures['000001000001'][:, half] for half in (slice(0, 655), slice(655, None)))
+    square, triangle = dataset.metainfo.palette[1:]
+    assert (right == square).all(axis=-1).sum() > 1000
+    assert not (right == triangle).all(axis=-1).any(), 'drawn below the least score'
+    colours = np.array(dataset.metainfo.palette)
+    assert any((left == colour).all(axis=-1).sum() > 1000 for colour in colours)
+    assert not any((pictures['000001000003'][:, 655:] == colour).all(axis=-1).any() for colour in colours)
+
+
+def test_segmentation_pictures_show_truth_and_prediction(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, 'PICTURES', 2)
+    shapes.generate_ade(tmp_path / 'data/shapes/ade', train=1, val=3, width=96, height=80)
+    dataset = load('configs/demo/upernet.py').test_dataloader.dataset
+    (tmp_path / 'out').mkdir()
+    for i in range(1, 4):
+        Image.fromarray(np.full((80, 96), 3, np.uint8)).save(tmp_path / 'out' / f'shapes_val_{i:08d}.png')
+    pictures = dict(demo.segmentation_pictures(dataset, tmp_path / 'out', tmp_path))
+    assert list(pictures) == ['shapes_val_00000001', 'shapes_val_00000002']
+    demo.draw_pictures(pictures.items(), tmp_path / 'pictures', 1)
+    assert (tmp_path / 'pictures.png').is_file()
+    assert sorted(p.stem for p in (tmp_path / 'pictures').iterdir()) == list(pictures)
+    # Everything was predicted to be a square: over grey, its colour shows in the difference of blue and red.
+    red, _, blue = dataset.metainfo.palette[2]
+    prediction = pictures['shapes_val_00000001'][100:500, 1320:1900].astype(int)
+    difference = np.median(prediction[..., 2] - prediction[..., 0])
+    assert difference == pytest.approx(drawing.FILL * (blue - red), abs=2)
+
+
+def test_the_whole_job(tmp_path, capsys):
+    assert demo.run(ROOT, tmp_path, quick=True) == 0
+    shown = capsys.readouterr().out
+    for text in ('about a minute', 'draw 8 images', 'epoch 1, 1/2, loss ', 'train UPerNet', 'box AP', 'mask AP', 'mIoU',
+                 'total time', 'work_dirs/demo/pictures'):
+        assert text in shown, text
+    pictures = tmp_path / 'work_dirs' / 'demo' / 'pictures'
+    names = {'detection': {f'{1_000_001 + i:012d}' for i in range(4)},
+             'segmentation': {f'shapes_val_{1 + i:08d}' for i in range(4)}}
+    assert {path.name for path in pictures.iterdir()} == {*names, *(f'{kind}.png' for kind in names)}
+    for kind, stems in names.items():
+        assert {path.stem for path in (pictures / kind).iterdir()} == stems, kind
+
+
+@pytest.mark.parametrize('arguments', [['--fast'], ['now']])
+def test_wrong_arguments(arguments, capsys):
+    with pytest.raises(SystemExit) as raised:
+        run_command('demo', arguments)
+    assert raised.value.code == 2
+    assert capsys.readouterr().err.count('\n') == 1

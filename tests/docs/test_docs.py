@@ -1,0 +1,214 @@
+"""Every command of `docs/` runs.
+
+Each page is read from top to bottom in a folder that looks like a clone with data: `configs/` and `tools/` are the
+project's, `data/` holds a few drawn images in COCO's and in ADE20K's layout and classes, and the checkpoints that the
+pages name are there, of small random models. What `tools/train.py` and `tools/test.py` read is shrunk (`shrink`): narrow
+models, small images, an iteration or two. The fenced blocks of a page mean:
+
+- ``bash``: commands, which must succeed. `python tools/X.py` runs in this process, anything else in a shell.
+- ``bash`` after ``<!-- not run: REASON -->``: commands that are not run here.
+- ``bash`` after ``<!-- fails -->``: one command that must end with exit code 2; the ``text`` block behind it is its
+  message, in which ``...`` stands for anything.
+- ``python`` with a first line ``# file: PATH``: a file, written before what follows is run.
+"""
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.utils import ManagerMixin
+from PIL import Image
+
+from convnext_mm.apis import evaluate, predict, test, train
+from convnext_mm.apis.arguments import COMMANDS, make_parser
+from convnext_mm.apis.cli import main as run_command
+from convnext_mm.apis.config import load_config
+from convnext_mm.datasets import shapes
+from convnext_mm.models.convnext import ConvNeXt
+from tests.helpers.paths import ROOT
+from tests.helpers.small import ARCH, shrink
+
+TOOLBOXES = [pytest.importorskip(f'{toolbox}.registry', reason=f'the commands need {toolbox}')
+             for toolbox in ('mmdet', 'mmseg')]
+PAGES = sorted((ROOT / 'docs').glob('*.md'))
+FENCE = re.compile(r'(?:<!-- (?P<mark>[^\n]*?) -->\n)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$', re.M | re.S)
+
+
+def blocks(page):
+    """(kind, mark, text) of every fenced block of a page, in order."""
+    return [(m['kind'], m['mark'] or '', m['text']) for m in FENCE.finditer(page.read_text())]
+
+
+def commands(text):
+    """The commands of a block, continued lines joined, without comments."""
+    return [line for line in text.replace('\\\n', ' ').splitlines() if line.strip() and not line.startswith('#')]
+
+
+# The configs.
+
+def _small(cfg):
+    """``shrink``, but the demo's configs are small already."""
+    return cfg if 'demo' in Path(cfg.filename).parts else shrink(cfg)
+
+
+
+
+
+# The folder.
+
+def _draw_data(folder):
+    """Two images a split, with the classes of COCO and of ADE20K in place of the shapes'."""
+    from mmdet.datasets import CocoDataset
+    size = dict(train=2, val=2, width=96, height=80)
+    shapes.generate_coco(folder / 'data/coco', **size)
+    names = CocoDataset.METAINFO['classes']
+    for file in (folder / 'data/coco/annotations').iterdir():
+        content = json.loads(file.read_text())
+        content['categories'] = [dict(id=i + 1, name=name) for i, name in enumerate(names)]
+        file.write_text(json.dumps(content))
+    ade = folder / 'data/ade/ADEChallengeData2016'
+    shapes.generate_ade(ade, **size)
+    for file in ade.glob('images/*/*.png'):
+        Image.open(file).save(file.with_suffix('.jpg'))
+    for kind in ('coco', 'ade'):
+        getattr(shapes, f'generate_{kind}')(folder / 'data/shapes' / kind, **size)
+
+
+def _write_checkpoints(folder):
+    """What downloads and trainings would have left, of small random models."""
+    from mmengine.registry import MODELS, init_default_scope
+    backbone = ConvNeXt(ARCH, out_indices=(3,)).state_dict()
+    classifier = {name.replace('norm3.', 'norm.'): tensor for name, tensor in backbone.items()}
+    classifier.update({'head.weight': torch.zeros(1000, 32), 'head.bias': torch.zeros(1000)})
+    torch.save({'model': classifier}, folder / 'convnext_tiny_1k_224.pth')
+    (folder / 'damaged.pth').write_bytes((folder / 'convnext_tiny_1k_224.pth').read_bytes()[:2000])
+    for config, file in (('cascade/convnext_t_3x', 'epoch_36.pth'), ('upernet/convnext_t_512_160k', 'iter_160000.pth'),
+                         ('demo/cascade', 'epoch_18.pth')):
+        cfg = _small(Config.fromfile(ROOT / f'configs/{config}.py'))
+        init_default_scope(cfg.default_scope)
+        state = dict(state_dict=MODELS.build(cfg.model).state_dict(), meta={})
+        (folder / 'work_dirs' / config).mkdir(parents=True)
+        torch.save(state, folder / 'work_dirs' / config / file)
+
+
+@pytest.fixture(scope='module')
+def template(tmp_path_factory):
+    """The folder, made once."""
+    folder = tmp_path_factory.mktemp('docs')
+    _draw_data(folder)
+    _write_checkpoints(folder)
+    return folder
+
+
+@pytest.fixture
+def clone(template, tmp_path, monkeypatch):
+    """A fresh copy of the folder, as the current one, with configs that shrink when they are read."""
+    shutil.copytree(template, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(ROOT / 'configs', tmp_path / 'configs', ignore=shutil.ignore_patterns('__pycache__'))
+    (tmp_path / 'tools').symlink_to(ROOT / 'tools')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('PATH', f'{Path(sys.executable).parent}:/usr/bin:/bin')
+    monkeypatch.setenv('PYTHONPATH', str(ROOT))
+    load = load_config
+
+    def load_small(args, *needed):
+        cfg = load(args, *needed)
+        # A run writes its config three times, and to lay it out nicely would take longer than all the rest.
+        object.__setattr__(cfg, '_format_python_code', False)
+        return _small(cfg)
+    for module in (train, test, evaluate, predict):
+        monkeypatch.setattr(module, 'load_config', load_small)
+    return tmp_path
+
+
+def call(command):
+    """Run a command; return its exit code and, where it ran in this process, nothing else of it stays."""
+    words = shlex.split(command)
+    if words[:1] != ['python'] or not words[1].startswith('tools/'):
+        return subprocess.run(['bash', '-euo', 'pipefail', '-c', command], timeout=300).returncode
+    for kind in (ManagerMixin, *_subclasses(ManagerMixin)):
+        # A second run in one process would write into the first one's folder.
+        getattr(kind, '_instance_dict', {}).clear()
+    before, sys.argv = sys.argv, words[1:]
+    try:
+        return run_command(Path(words[1]).stem, words[2:])
+    except SystemExit as ended:
+        return ended.code
+    finally:
+        sys.argv = before
+
+
+def _subclasses(kind):
+    for child in kind.__subclasses__():
+        yield child
+        yield from _subclasses(child)
+
+
+def wanted(text):
+    """A pattern for a message in which ``...`` stands for anything, and line ends for blanks."""
+    return '.*'.join(re.escape(part) for part in ' '.join(text.split()).split('...'))
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)
+def test_commands(page, clone, capfd):
+    expected = None
+    for kind, mark, text in blocks(page):
+        if kind == 'python' and text.startswith('# file: '):
+            name = text.splitlines()[0].removeprefix('# file: ')
+            (clone / name).parent.mkdir(parents=True, exist_ok=True)
+            (clone / name).write_text(text)
+        elif kind == 'text' and expected is not None:
+            assert re.search(wanted(text), ' '.join(expected.split())), f'{expected!r} is not {text!r}'
+            expected = None
+        elif kind == 'bash' and mark == 'fails':
+            command, = commands(text)
+            capfd.readouterr()
+            assert call(command) == 2, command
+            expected = capfd.readouterr().err.strip().splitlines()[-1]
+        elif kind == 'bash' and not mark.startswith('not run: '):
+            for command in commands(text):
+                code = call(command)
+                out, err = capfd.readouterr()
+                assert not code, f'{command}\nended with {code}:\n{out[-2000:]}\n{err[-3000:]}'
+    assert expected is None, 'a command that fails has no message behind it'
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)
+def test_blocks_are_marked_as_this_file_says(page):
+    for kind, mark, text in blocks(page):
+        assert kind in ('bash', 'python', 'text'), f'{page.name}: a block of {kind or "no kind"}'
+        assert mark in ('', 'fails') or re.fullmatch(r'not run: \w.{9,}', mark), mark
+        assert not mark or kind == 'bash'
+        assert kind != 'bash' or commands(text), 'a block without a command'
+    # Nothing that looks like a command stands outside of what is run.
+    outside = FENCE.sub('', page.read_text())
+    assert not re.search(r'^ {0,4}(?:\$ )?(?:python|make|pip|tools/)\b', outside, re.M)
+
+
+def test_pages_are_linked_and_links_lead_somewhere():
+    readme = (ROOT / 'README.md').read_text()
+    assert {f'docs/{page.name}' for page in PAGES} == set(re.findall(r'\((docs/[\w-]+\.md)\)', readme))
+    for page in PAGES:
+        for target in re.findall(r'\]\(([^)#]+?)(?:#[\w-]+)?\)', page.read_text()):
+            assert target.startswith('https://') or (page.parent / target).exists(), f'{page.name}: {target}'
+
+
+def test_arguments_that_pages_name_exist():
+    said = {tool.name: tool.read_text() for tool in (ROOT / 'tools').glob('*.py')}
+    said.update((f'{command}.py', make_parser(command).format_help()) for command in COMMANDS)
+    for page in PAGES:
+        for kind, _, text in blocks(page):
+            for command in commands(text) if kind == 'bash' else ():
+                words = command.split()
+                if words[:1] != ['python'] or not words[1].startswith('tools/'):
+                    continue
+                tool = words[1].removeprefix('tools/')
+                assert tool in said, f'{page.name}: {command}'
+                for option in re.findall(r' (--[\w-]+)', command):
+                    assert option in said[tool], f'{page.name}: {command} has no {option}'

@@ -1,0 +1,131 @@
+"""Runs of the demo's models that are killed at chosen moments and resumed; see test_resume.py."""
+import contextlib
+import json
+import multiprocessing
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+
+from tests.helpers.paths import ROOT
+
+#: Config, what one iteration is, and settings that make it small.
+MODELS = {
+    'detection': ('configs/demo/cascade.py', [
+        'train_dataloader.batch_size=2', 'train_cfg.max_epochs={epochs}', 'train_cfg.val_interval=2',
+        'model.roi_head.mask_head.num_convs=1', 'model.rpn_head.feat_channels=16',
+        'default_hooks.checkpoint.by_epoch=False']),
+    'segmentation': ('configs/demo/upernet.py', [
+        'train_dataloader.batch_size=2', 'train_cfg.max_iters={iterations}', 'train_cfg.val_interval=6'])}
+COMMON = ['default_hooks.checkpoint.interval=3', 'default_hooks.checkpoint.max_keep_ckpts=1',
+          'default_hooks.logger.interval=1', 'train_dataloader.num_workers={workers}',
+          'train_dataloader.persistent_workers={persistent}', 'val_dataloader.num_workers=0',
+          'val_dataloader.persistent_workers=False', 'model.backbone.drop_path_rate=0.2']
+#: Images in the data sets, and optimizer steps in an epoch of the detector.
+IMAGES, STEPS = 8, 4
+
+
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def killed_at(moment):
+    """Kill this process at a moment: (what, how often it happens before)."""
+    from unittest import mock
+
+    from mmengine.runner import ValLoop
+
+    from convnext_mm.engine.hooks import checkpoint as checkpoint_writing
+    from convnext_mm.engine.runner import step_guard
+    what, count = moment or ('never', 0)
+
+    def countdown(action, function):
+        left = [count]
+
+        def counted(*args, **kwargs):
+            if left[0] == 0:
+                action(*args)
+            left[0] -= 1
+            return function(*args, **kwargs)
+        return counted
+
+    def half_write(path, *parts):
+        # What a kill leaves behind between two writes of one file.
+        Path(f'{path}.1.partial').write_bytes(bytes(parts[0][:len(parts[0]) // 2]))
+        kill()
+
+    guard, patch = step_guard.StepGuard, mock.patch.object
+    with {'never': contextlib.nullcontext,
+          'step': lambda: patch(guard, 'stop_if_needed', countdown(lambda *_: kill(), guard.stop_if_needed)),
+          'write': lambda: patch(checkpoint_writing, 'write_whole',
+                                 countdown(half_write, checkpoint_writing.write_whole)),
+          'validation': lambda: patch(ValLoop, 'run_iter', countdown(lambda *_: kill(), ValLoop.run_iter)),
+          'removal': lambda: patch(checkpoint_writing._LateRemoval, 'flush',
+                                   countdown(lambda *_: kill(), checkpoint_writing._LateRemoval.flush)),
+          }[what]():
+        yield
+
+
+def _train(model, folder, work_dir, iterations, workers, moment, extra):
+    # Loader workers outlive a process that was killed; they are ended by the group.
+    os.setsid()
+    torch.set_num_threads(1)
+    os.chdir(folder)
+    config, options = MODELS[model]
+    options = [option.format(epochs=iterations // STEPS, iterations=iterations, workers=workers,
+                             persistent=workers > 0) for option in [*options, *COMMON]]
+    sys.argv = ['train.py', str(ROOT / config), '--work-dir', work_dir, '--deterministic', *extra, '--cfg-options',
+                *options]
+    with open(os.path.join(folder, f'{work_dir}.log'), 'a') as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    from convnext_mm.apis.cli import main
+    with killed_at(moment):
+        code = main('train')
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def _context():
+    context = multiprocessing.get_context('forkserver')
+    # Imported once; each run is a fork.
+    context.set_forkserver_preload(['mmdet.models', 'mmdet.datasets', 'mmseg.models', 'mmseg.datasets',
+                                    'convnext_mm.engine.settings', 'convnext_mm.engine.runner.loops', 'killing'])
+    return context
+
+
+def train(model, folder, work_dir, iterations, workers=0, moment=None, extra=()):
+    """Train in a process of its own; return its exit code, -9 when it was killed."""
+    process = _context().Process(target=_train, args=(model, str(folder), work_dir, iterations, workers, moment, extra))
+    process.start()
+    process.join()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    return process.exitcode
+
+
+def make_data(folder):
+    from convnext_mm.datasets import shapes
+    shapes.generate_coco(Path(folder) / 'data/shapes/coco', train=IMAGES, val=2, width=96, height=80)
+    shapes.generate_ade(Path(folder) / 'data/shapes/ade', train=IMAGES, val=2, width=96, height=80)
+
+
+def losses(work_dir):
+    """Every logged iteration's values of a run that may consist of several: step -> list of {name: value}."""
+    found = {}
+    for file in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
+        for line in file.read_text().splitlines():
+            record = json.loads(line)
+            if 'loss' in record:
+                kept = {k: v for k, v in record.items() if k not in ('time', 'data_time', 'memory')}
+                found.setdefault(record['step'], []).append(kept)
+    return found
+
+
+def weights(work_dir):
+    """The last checkpoint's state dict."""
+    from convnext_mm.checkpoint.files import read
+    return read((Path(work_dir) / 'last_checkpoint').read_text().strip())['state_dict']
