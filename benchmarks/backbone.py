@@ -23,7 +23,7 @@ from convnext_mm import ARCHS
 from convnext_mm.apis.arguments import Parser
 from convnext_mm.apis.cli import run
 from convnext_mm.models.arguments import parse_arch
-from convnext_mm.utils.progress import Bar, Progress
+from convnext_mm.utils.progress import Bar, Line
 
 PRECISIONS = ('float32', 'bfloat16')
 #: So many times the fastest peer's time, and a peer cannot turn out the fastest.
@@ -254,13 +254,13 @@ def measure_alone(task, size, plan, peaks):
     # Every load would say so.
     MMLogger.get_instance('benchmark', log_level='ERROR')
     contestants, missing = peers.build(plan.arch, environment.device(), plan.compiled)
-    return measure_cell(contestants, task, size, plan, peaks, missing, Progress(sys.stderr).show), missing
+    return measure_cell(contestants, task, size, plan, peaks, missing, Line(sys.stderr).show), missing
 
 
 def measure_all(plan, save=lambda results: None):
     """Everything that a plan has: the results, ready for JSON; ``save`` gets them as they grow."""
     environment.set_tf32(False)
-    line, described = Progress(sys.stderr), environment.describe()
+    line, described = Line(sys.stderr), environment.describe()
     device = described['device']
     line.show('what the machine reaches')
     peaks = limits.measure_peaks(device, plan.precisions, plan.quick)

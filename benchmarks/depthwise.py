@@ -19,8 +19,8 @@ from convnext_mm.apis.arguments import Parser
 from convnext_mm.apis.cli import run
 from convnext_mm.models.ops import block as block_ops
 from convnext_mm.utils.errors import UserError
-from convnext_mm.utils.files import replacing
-from convnext_mm.utils.progress import Progress
+from convnext_mm.utils.files import whole_file
+from convnext_mm.utils.progress import Line
 from convnext_mm.utils.text import format_table
 
 TYPES = torch.float32, torch.bfloat16, torch.float16
@@ -71,7 +71,7 @@ def calls_of(shape, dtype):
 
 def measure_all():
     """Rows of all shapes, types and tasks, ready for JSON."""
-    line, rows = Progress(sys.stderr), []
+    line, rows = Line(sys.stderr), []
     line.show('what the GPU reaches')
     multiply_adds, copy = measure_rates()
     for shape in SHAPES:
@@ -115,7 +115,7 @@ def main(argv=None):
     results = measure_all()
     print(table(results))
     target = Path(place) / f'{environment.file_name(results["environment"])}-depthwise.json'
-    with replacing(target) as temporary:
+    with whole_file(target) as temporary:
         temporary.write_text(json.dumps(results, indent=1) + '\n')
     print(target)
 

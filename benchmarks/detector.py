@@ -31,7 +31,7 @@ from convnext_mm.apis.cli import run
 from convnext_mm.checkpoint.namings import convert
 from convnext_mm.swap.samples import draw_batch
 from convnext_mm.utils.errors import UserError
-from convnext_mm.utils.progress import Bar, Progress
+from convnext_mm.utils.progress import Bar, Line
 
 CONFIGS = startup.ROOT / 'configs'
 PRECISION = 'float32'
@@ -217,7 +217,7 @@ def measure_method(method, names, plan, peaks):
     """
     warnings.filterwarnings('ignore')
     MMLogger.get_instance('benchmark', log_level='ERROR')
-    device, progress = environment.device(), Progress(sys.stderr).show
+    device, progress = environment.device(), Line(sys.stderr).show
     memory = {}
     for name in names:
         progress(f'{method} with {name}: memory')

@@ -6,7 +6,7 @@ from environment import describe_in_words
 from limits import OWN_SHAPES
 from peers import MMPRETRAIN, OURS
 
-from convnext_mm.utils.files import check_place, replacing
+from convnext_mm.utils.files import check_place, whole_file
 from convnext_mm.utils.text import format_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,7 +28,7 @@ def place(out, quick):
 def write_json(results, path):
     """Write ``path``.json complete or not at all; returns its path."""
     target = path.with_name(f'{path.name}.json')
-    with replacing(target) as temporary:
+    with whole_file(target) as temporary:
         temporary.write_text(json.dumps(results, indent=1) + '\n')
     return target
 
@@ -43,7 +43,7 @@ def write(results, draw, path):
     """
     print(write_json(results, path))
     target = path.with_name(f'{path.name}.png')
-    with replacing(target) as temporary:
+    with whole_file(target) as temporary:
         draw(results).savefig(temporary, format='png', dpi=110)
     print(target)
 

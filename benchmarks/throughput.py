@@ -19,7 +19,7 @@ from convnext_mm.apis.arguments import Parser
 from convnext_mm.apis.cli import run
 from convnext_mm.published.archs import Arch
 from convnext_mm.utils.errors import UserError
-from convnext_mm.utils.progress import Progress
+from convnext_mm.utils.progress import Line
 from convnext_mm.utils.text import format_table
 
 SIDE, CLASSES = 224, 1000
@@ -86,7 +86,7 @@ def measure_size(size, arch, batch, rounds, device):
 def measure_all(plan, save):
     """Rows of all sizes, ready for JSON; ``save`` gets them as they grow."""
     environment.set_tf32(True)
-    line, results = Progress(sys.stderr), dict(environment=environment.describe(), paper=PAPER,
+    line, results = Line(sys.stderr), dict(environment=environment.describe(), paper=PAPER,
                                                   quick=plan.arch is not None, rows=[])
     for size, batch in plan.batches.items():
         line.show(f'{size}, batch {batch}')

@@ -9,7 +9,7 @@ from pathlib import Path
 from convnext_mm.apis.config import parse_options, read_config
 from convnext_mm.datasets.fix import fix_coco, sound_names
 from convnext_mm.datasets.scan import scan_config
-from convnext_mm.utils.files import check_place, replacing
+from convnext_mm.utils.files import check_place, whole_file
 from convnext_mm.utils.text import format_table
 
 
@@ -78,7 +78,7 @@ def _fix(scans, path):
             names = sound_names(scan.dataset, scan.content, scan.findings)
             text = ''.join(f'{name}\n' for name in names)
             summary = [f'{len(scan.content) - len(names)} images dropped']
-        with replacing(target) as temporary:
+        with whole_file(target) as temporary:
             temporary.write_text(text)
         settings = ' '.join(f'{key}.ann_file={target.absolute()}' for key in scan.keys)
         print(f'{target}: {"; ".join(summary) or "nothing that is wrong can be dropped"}\n'

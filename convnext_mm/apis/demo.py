@@ -16,7 +16,7 @@ from PIL import Image
 
 from convnext_mm.datasets import shapes
 from convnext_mm.drawing import pictures as drawing
-from convnext_mm.utils.progress import Progress, clock
+from convnext_mm.utils.progress import Line, clock
 from convnext_mm.utils.text import format_table
 
 #: Of a run on two cores of a machine that does nothing else, without a GPU.
@@ -91,7 +91,7 @@ def run_step(command, folder, log):
     Raises:
         StepFailed: After showing the end of the log.
     """
-    start, progress, rest = time.monotonic(), Progress(indent='    '), ''
+    start, progress, rest = time.monotonic(), Line(indent='    '), ''
     print(f'    $ {shlex.join(command)}\n    log: {os.path.relpath(log)}', flush=True)
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, 'w') as output, open(log, errors='replace') as written:

@@ -28,9 +28,9 @@ from convnext_mm.evaluation.predictions import (
     write_index_map,
 )
 from convnext_mm.models.build import check_backbone
-from convnext_mm.utils.configs import test_dataset, type_name
+from convnext_mm.utils.configs import is_segmentor, test_dataset, type_name
 from convnext_mm.utils.errors import ArgumentValueError, UserError
-from convnext_mm.utils.files import check_place, replacing
+from convnext_mm.utils.files import check_place, whole_file
 from convnext_mm.utils.progress import Bar
 
 #: Endings of the files that are taken from a folder or a glob.
@@ -114,7 +114,7 @@ class Predictor:
         model = revert_sync_batchnorm(MODELS.build(cfg.model))
         meta = load_checkpoint(model, checkpoint).get('meta') or {}
         self.model = model.to(device).eval()
-        self.segments = hasattr(model, 'decode_head')
+        self.segments = is_segmentor(model)
         self.reduce_zero_label = bool(dataset.metainfo.get('reduce_zero_label'))
         stored = meta.get('dataset_meta') or {}
         names = stored.get('classes') or stored.get('CLASSES') or meta.get('CLASSES') or dataset.metainfo['classes']
@@ -197,7 +197,7 @@ class Segmentations:
 
     def finish(self, info, images):
         categories = index_categories(self.predictor.names, self.predictor.reduce_zero_label)
-        with replacing(self.folder / INDEX_FILE) as temporary:
+        with whole_file(self.folder / INDEX_FILE) as temporary:
             temporary.write_text(json.dumps(dict(info=info, images=images, categories=categories)))
 
 
@@ -223,7 +223,7 @@ def main(args):
             raise ArgumentValueError(f'--{name} must be {f"from {low} to {high}" if high else f"{low} or more"}, '
                                      f'got {value}')
     cfg = load_config(args, 'test_dataloader')
-    if 'decode_head' in cfg.model and args.score_thr is not None:
+    if is_segmentor(cfg.model) and args.score_thr is not None:
         raise ArgumentValueError('--score-thr is for detectors: a segmentor gives every pixel its likeliest class')
     device, folder = find_device(args.device), Path(args.out_dir)
     files = find_images(args.inputs, folder)
@@ -271,7 +271,7 @@ def _run(predictor, files, folder, results, batch_size):
             entry = dict(id=loaded.number, file_name=str(loaded.file), width=width, height=height,
                          picture=f'{PICTURES}/{names[loaded.number - 1]}.png')
             picture = results.add(loaded, sample, entry)
-            with replacing(folder / entry['picture']) as temporary:
+            with whole_file(folder / entry['picture']) as temporary:
                 Image.fromarray(picture).save(temporary, 'PNG')
             images.append(entry)
             bar.add()

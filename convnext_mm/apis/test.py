@@ -15,6 +15,7 @@ from convnext_mm.evaluation.scores import check_reference, find_reference, make_
 from convnext_mm.evaluation.stored import shows_classes, use_own_metrics
 from convnext_mm.models.build import check_backbone
 from convnext_mm.published.weights import of_file
+from convnext_mm.utils.configs import is_segmentor
 from convnext_mm.utils.errors import UserError
 from convnext_mm.utils.files import check_place
 
@@ -54,7 +55,7 @@ def check_out(cfg, own, out):
     Raises:
         UserError: It cannot, or the config has no evaluator that stores predictions.
     """
-    (check_folder if 'decode_head' in cfg.model else check_file)('--out', out)
+    (check_folder if is_segmentor(cfg.model) else check_file)('--out', out)
     if not own and not out.endswith(PICKLES):
         raise UserError(f'--out {out!r} needs a CocoMetric (with ann_file, for bbox or segm) or an IoUMetric as '
                         'test_evaluator, the config has none')

@@ -5,10 +5,11 @@ from collections import Counter
 from convnext_mm.checkpoint.download import locate
 from convnext_mm.checkpoint.errors import CheckpointError, naming_file
 from convnext_mm.checkpoint.files import kind_of, read, write
-from convnext_mm.checkpoint.namings import compose, describe_method, parse, shorten, unwrap
+from convnext_mm.checkpoint.namings import compose, describe_method, parse, unwrap
 from convnext_mm.published.archs import arch_name, describe_arch
 from convnext_mm.published.paper import published
 from convnext_mm.published.weights import of_file
+from convnext_mm.utils.text import shorten
 
 ENDINGS = ('.pth', '.pt', '.bin', '.safetensors')
 
@@ -76,9 +77,9 @@ def describe_file(source):
             f', {known.accuracy}' if known.accuracy else '')
     beside = [name for name, value in content.items() if key and name != key and value is not None]
     if beside:
-        facts['also holds'] = shorten(beside)
+        facts['also holds'] = shorten(beside, 10)
     if parsed.unknown:
-        facts['not understood'] = shorten(parsed.unknown)
+        facts['not understood'] = shorten(parsed.unknown, 10)
     return facts
 
 

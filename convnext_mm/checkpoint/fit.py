@@ -14,8 +14,9 @@ from mmengine.logging import print_log
 from convnext_mm.checkpoint.download import locate
 from convnext_mm.checkpoint.errors import CheckpointError, naming_file
 from convnext_mm.checkpoint.files import read
-from convnext_mm.checkpoint.namings import parse, shorten, unwrap
+from convnext_mm.checkpoint.namings import parse, unwrap
 from convnext_mm.published.archs import LETTERS, describe_arch
+from convnext_mm.utils.text import shorten
 
 #: All that a file may hold without a backbone having a place for it: a classifier and the norm before it, the heads of
 #: other builds (timm's ``norm_pre``, DINOv3's ``norms``, the decoder of V2's pre-training), and, by their number,
@@ -157,12 +158,12 @@ def _is_built(backbone, name):
 def raise_mismatch(missing, unexpected, misshapen, cause):
     problems = []
     if missing:
-        problems.append(f'{len(missing)} missing: {shorten(missing)}')
+        problems.append(f'{len(missing)} missing: {shorten(missing, 10)}')
     if unexpected:
-        problems.append(f'{len(unexpected)} unexpected: {shorten(unexpected)}')
+        problems.append(f'{len(unexpected)} unexpected: {shorten(unexpected, 10)}')
     if misshapen:
         names = [f'{name} is {there}, wanted {wanted}' for name, there, wanted in misshapen]
-        problems.append(f'{len(misshapen)} of another shape: {shorten(names)}')
+        problems.append(f'{len(misshapen)} of another shape: {shorten(names, 10)}')
     if problems:
         raise CheckpointError('; '.join([*([cause] if cause else []), *problems]))
 

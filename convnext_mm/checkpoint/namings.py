@@ -13,6 +13,7 @@ import re
 from typing import NamedTuple
 
 from convnext_mm.checkpoint.errors import CheckpointError
+from convnext_mm.utils.text import shorten
 
 
 class Naming(NamedTuple):
@@ -234,7 +235,7 @@ def compose(parsed, format):
     homeless = [*(name for name in tensors if name not in names), *parsed.unknown,
                 *(name for name, value in parsed.others.items() if not hasattr(value, 'shape'))]
     if homeless:
-        raise CheckpointError(f'holds {len(homeless)} entries for which {format} has no place: {shorten(homeless)}')
+        raise CheckpointError(f'holds {len(homeless)} entries for which {format} has no place: {shorten(homeless, 10)}')
     result = {names[name]: _reshape(name, tensor, naming) for name, tensor in tensors.items()}
     renamed = [(mm, library) for library, mm in _UPERNET] if format == 'transformers' else ()
     result.update((_rename(name, renamed), tensor) for name, tensor in parsed.others.items())
@@ -259,12 +260,6 @@ def describe_method(names):
         return 'UPerNet'
     modules = sorted({name.split('.')[0] for name in names if not name.startswith(BACKBONE)})
     return f'backbone beside {", ".join(modules)}' if modules else 'backbone'
-
-
-def shorten(names, limit=10):
-    """A list of names in words, cut after ``limit``."""
-    names = list(names)
-    return ', '.join(names[:limit]) + (f' and {len(names) - limit} more' if len(names) > limit else '')
 
 
 def _indices(i):
@@ -337,6 +332,6 @@ def _no_convnext(names, prefix):
             return f'holds {what}'
     if prefix and not any(name.startswith(prefix) for name in names):
         tops = sorted({name.split('.')[0] for name in names})
-        return f'holds nothing under prefix {prefix!r}; its names start with {shorten(tops)}'
+        return f'holds nothing under prefix {prefix!r}; its names start with {shorten(tops, 10)}'
     return (f'holds no ConvNeXt in a known naming ({", ".join(NAMINGS)})'
             f'{f" under prefix {prefix!r}" if prefix else ""}; its first names are {shorten(names, 4)}')

@@ -17,6 +17,7 @@ from PIL import Image
 from convnext_mm.datasets.checks import check_reach, values_out_of_range
 from convnext_mm.utils.configs import leaf_datasets
 from convnext_mm.utils.errors import UserError
+from convnext_mm.utils.text import shorten
 
 #: Data set type -> (what should be there, where it is published).
 PUBLISHED_DATA = {
@@ -117,15 +118,10 @@ def _settings(model, classes, key):
     return ' '.join(filter(None, [heads, f'and, for each data set, {key}.metainfo.classes="({names},)"']))
 
 
-def _shorten(names, most=5):
-    names = list(names)
-    return ', '.join(map(str, names[:most])) + (', ...' if len(names) > most else '')
-
-
 def _check_heads(model, classes, key):
     wrong = [(head, number) for head, number in _head_classes(model) if number != len(classes)]
     if wrong:
-        raise UserError(f'{key} has {len(classes)} classes ({_shorten(classes)}), but '
+        raise UserError(f'{key} has {len(classes)} classes ({shorten(classes)}), but '
                         + ', '.join(f'{head}={number}' for head, number in wrong) + ': set '
                         + ' '.join(f'{head}={len(classes)}' for head, _ in wrong)
                         + f', or {key}.metainfo.classes to the classes of the heads')
@@ -204,8 +200,8 @@ def _check_categories(categories, classes, path, key, model):
     unknown = [name for name in classes or () if name not in names]
     if unknown:
         heads = ', '.join(sorted({str(number) for _, number in _head_classes(model)})) or 'other'
-        raise UserError(f'{path} ({key}.ann_file) has {len(names)} categories ({_shorten(names)}), but {key} has '
-                        f'{len(classes)} classes, of which it lacks {len(unknown)} ({_shorten(unknown)}), and the '
+        raise UserError(f'{path} ({key}.ann_file) has {len(names)} categories ({shorten(names)}), but {key} has '
+                        f'{len(classes)} classes, of which it lacks {len(unknown)} ({shorten(unknown)}), and the '
                         f'heads predict {heads} classes: set {_settings(model, names, key)}')
 
 
@@ -213,7 +209,7 @@ def _check_segmentation(dataset, kind, key, model):
     classes, own = _classes(dataset, kind), getattr(kind, 'METAINFO', {}).get('classes')
     foreign = [name for name in classes or () if own and name not in own]
     if foreign:
-        raise UserError(f'{key}.metainfo.classes has {_shorten(foreign)}, which {kind.__name__} does not know: give '
+        raise UserError(f'{key}.metainfo.classes has {shorten(foreign)}, which {kind.__name__} does not know: give '
                         f'{key}.type=BaseSegDataset for classes of your own')
     if classes:
         _check_heads(model, classes, key)

@@ -8,7 +8,7 @@ from pathlib import Path
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 
-from convnext_mm.utils.files import write_whole
+from convnext_mm.utils.files import WriteError, whole_file
 
 NAME = 'status.json'
 
@@ -42,8 +42,8 @@ def _write(work_dir, content):
     if is_main_process():
         content['time'] = time.strftime('%Y-%m-%dT%H:%M:%S%z')
         try:
-            write_whole(Path(work_dir) / NAME, (json.dumps(content, indent=2) + '\n').encode())
-        except OSError as error:
+            with whole_file(Path(work_dir) / NAME, durable=True) as temporary:
+                temporary.write_text(json.dumps(content, indent=2) + '\n')
+        except WriteError as error:
             # No reason to end a run, and often told while another one ends it.
-            print_log(f'{Path(work_dir) / NAME} cannot be written: {error.strerror}', logger='current',
-                      level=logging.WARNING)
+            print_log(str(error), logger='current', level=logging.WARNING)

@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from convnext_mm.models.convnext import ConvNeXt
 from convnext_mm.published.paper import published, recipe
+from convnext_mm.utils.configs import is_segmentor
 from convnext_mm.utils.text import format_table
 
 BOX_PROPOSALS, MASK_PROPOSALS = 1000, 100
@@ -67,7 +68,7 @@ def count_model(model, shape):
                                                                         device='meta'))
     if getattr(model, 'neck', None) is not None:
         macs['neck'], features = count_macs(model.neck, features)
-    if hasattr(model, 'decode_head'):
+    if is_segmentor(model):
         macs['decode_head'], _ = count_macs(model.decode_head, features)
     if hasattr(model, 'roi_head'):
         macs['rpn_head'], _ = count_macs(model.rpn_head, features)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from convnext_mm.checkpoint.files import read_dump
 from convnext_mm.utils.errors import UserError
-from convnext_mm.utils.files import check_place, replacing
+from convnext_mm.utils.files import check_place, whole_file
 
 INDEX_FILE = 'predictions.json'
 PICKLES = ('.pkl', '.pickle')
@@ -82,7 +82,7 @@ def write_detections(path, info, images, categories, annotations):
     """Write COCO's format (see the module); annotations get their ids here."""
     content = dict(info=info, images=images, categories=categories,
                    annotations=[dict(id=i + 1, **annotation) for i, annotation in enumerate(annotations)])
-    with replacing(path) as temporary:
+    with whole_file(path) as temporary:
         temporary.write_text(json.dumps(content))
 
 
@@ -95,7 +95,7 @@ def write_index_map(path, index_map, reduce_zero_label):
         reduce_zero_label (bool): Whether the data set's files number the classes from 1.
     """
     values = np.asarray(index_map, np.int64) + bool(reduce_zero_label)
-    with replacing(path) as temporary:
+    with whole_file(path) as temporary:
         Image.fromarray(values.astype(np.uint8 if values.max(initial=0) < 256 else np.uint16)).save(temporary, 'PNG')
 
 

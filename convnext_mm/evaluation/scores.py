@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from convnext_mm.published.paper import published, recipe
+from convnext_mm.utils.configs import is_segmentor
 from convnext_mm.utils.errors import UserError
-from convnext_mm.utils.files import replacing
+from convnext_mm.utils.files import whole_file
 from convnext_mm.utils.text import format_table
 
 
@@ -63,7 +64,7 @@ def check_reference(reference, cfg):
     Raises:
         UserError: A detector would be compared with a segmentor.
     """
-    if reference.row is not None and ('decode_head' in cfg.model) != ('crop_size' in reference.row):
+    if reference.row is not None and is_segmentor(cfg.model) != ('crop_size' in reference.row):
         raise UserError(f'--reference {reference.row["config"]} is of another task than the config')
 
 
@@ -175,7 +176,7 @@ def write_report(report, work_dir):
     name = 'evaluation' if report['protocol'] == 'single-scale' else f'evaluation_{report["protocol"]}'
     path = Path(work_dir, name.replace('-', '_'))
     for ending, text in (('.json', json.dumps(report, indent=1) + '\n'), ('.md', format_markdown(report))):
-        with replacing(path.with_suffix(ending)) as temporary:
+        with whole_file(path.with_suffix(ending)) as temporary:
             temporary.write_text(text, encoding='utf-8')
     return path
 

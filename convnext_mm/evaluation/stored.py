@@ -5,7 +5,7 @@ from mmengine.registry import DATASETS, METRICS
 
 from convnext_mm.evaluation.predictions import read_predictions
 from convnext_mm.evaluation.scores import make_report
-from convnext_mm.utils.configs import test_dataset, type_name
+from convnext_mm.utils.configs import is_segmentor, test_dataset, type_name
 from convnext_mm.utils.errors import UserError
 
 #: Evaluators of mm's with these settings alone become this package's: type -> settings.
@@ -41,7 +41,7 @@ def use_own_metrics(cfg):
 
 def shows_classes(cfg):
     """Whether the table of classes belongs on the terminal: as in mm, a segmentor's always, others' if classwise."""
-    return 'decode_head' in cfg.model or any(evaluator.get('classwise') for evaluator in cfg.test_evaluator)
+    return is_segmentor(cfg.model) or any(evaluator.get('classwise') for evaluator in cfg.test_evaluator)
 
 
 def evaluate_stored(cfg, config, path, reference):

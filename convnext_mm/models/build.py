@@ -11,7 +11,7 @@ def check_backbone(cfg):
     Raises:
         ArgumentValueError, ArgumentTypeError: The backbone's own.
     """
-    for node in walk(cfg.model):
+    for _, node in walk(cfg.model):
         if node.get('type') in ('convnext_mm.ConvNeXt', ConvNeXt):
             with torch.device('meta'):
                 ConvNeXt(**{key: value for key, value in node.items() if key != 'type'})

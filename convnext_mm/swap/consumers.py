@@ -6,8 +6,9 @@ reads is found by agreement; where nothing agrees, the swap is refused.
 import math
 from typing import NamedTuple
 
-from convnext_mm.swap.edits import MISSING, RefusedError, plain, type_of, walk
+from convnext_mm.swap.edits import MISSING, RefusedError, plain
 from convnext_mm.swap.sources import STRUCTURE
+from convnext_mm.utils.configs import type_name, walk
 
 #: Type -> why no other backbone can stand in front of it.
 REFUSED = {
@@ -69,8 +70,8 @@ def find_reads(edits, slot, features):
     parent, prefix = tuple(parent), name[:-len('backbone')]
     model = edits.get(parent)
     for path, node in walk({key: value for key, value in model.items() if not _is_apart(key)}, parent):
-        if type_of(node) in REFUSED:
-            raise RefusedError(STRUCTURE, f'{type_of(node)} ({_dotted(path)}) {REFUSED[type_of(node)]}')
+        if type_name(node) in REFUSED:
+            raise RefusedError(STRUCTURE, f'{type_name(node)} ({_dotted(path)}) {REFUSED[type_name(node)]}')
         if isinstance(node.get('shared_head'), dict):
             raise RefusedError(STRUCTURE, 'the RoI head ends in the last stage of a ResNet, which takes the channels '
                                           f'of that ResNet alone ({_dotted(path)}.shared_head)')
@@ -78,15 +79,15 @@ def find_reads(edits, slot, features):
     neck = edits.get(neck_path)
     if isinstance(neck, (list, tuple)) and neck:
         neck, neck_path = neck[0], (*neck_path, 0)
-    if type_of(neck) in PYRAMID_MAKERS:
-        edits.set(neck_path, None, f'{type_of(neck)} makes a pyramid of one scale; a ConvNeXt emits a pyramid')
+    if type_name(neck) in PYRAMID_MAKERS:
+        edits.set(neck_path, None, f'{type_name(neck)} makes a pyramid of one scale; a ConvNeXt emits a pyramid')
         features = tuple(feature._replace(channels=None) for feature in features)
         neck = None
-    if not isinstance(neck, dict) or type_of(neck) in TRANSPARENT:
+    if not isinstance(neck, dict) or type_name(neck) in TRANSPARENT:
         reads = list(_read_by_heads(model, parent, features))
     else:
         reads = list(_read_by_neck(edits, neck, neck_path, features))
-        if type_of(neck) == 'JPU':
+        if type_name(neck) == 'JPU':
             reads += _read_past_neck(model, parent, neck, features)
     if not reads:
         raise RefusedError(STRUCTURE, f'nothing beside {_dotted(slot)} declares the channels of the maps it reads '
@@ -122,7 +123,7 @@ def _match(declared, features, where, scale=1):
 
 def _read_by_neck(edits, neck, path, features):
     declared, scale = neck.get('in_channels', MISSING), neck.get('widen_factor', 1)
-    where = f'{type_of(neck)} ({_dotted(path)}.in_channels)'
+    where = f'{type_name(neck)} ({_dotted(path)}.in_channels)'
     if isinstance(declared, int):
         maps = len(features) - 1
         if not _agree([declared], features, [maps]):
@@ -131,7 +132,7 @@ def _read_by_neck(edits, neck, path, features):
     elif isinstance(declared, (list, tuple)):
         maps = _match(declared, features, where, scale)
         start, end = neck.get('start_level', 0), neck.get('end_level', -1)
-        if type_of(neck) != 'JPU' and (start > 0 or end not in (-1, len(maps) - 1)):
+        if type_name(neck) != 'JPU' and (start > 0 or end not in (-1, len(maps) - 1)):
             maps = maps[start:None if end == -1 else end + 1]
             for key in ('start_level', 'end_level'):
                 if key in neck:
@@ -202,9 +203,9 @@ def _read_by_segmentation(head, path, features):
         maps = index % len(features) if isinstance(index, int) else tuple(i % len(features) for i in index)
         numbers, positions = ([declared], [maps]) if isinstance(maps, int) else (declared, maps)
         if isinstance(declared, int) != isinstance(maps, int) or not _agree(numbers, features, positions):
-            raise RefusedError(STRUCTURE, f'{type_of(head)} ({_dotted(path)}) declares maps {index} of {declared} '
+            raise RefusedError(STRUCTURE, f'{type_name(head)} ({_dotted(path)}) declares maps {index} of {declared} '
                                           f'channels, where the backbone emits {[f.channels for f in features]}')
-        if type_of(head) == 'EncHead' and not head.get('add_lateral', False):
+        if type_name(head) == 'EncHead' and not head.get('add_lateral', False):
             maps = maps[-1:]  # It takes several maps, and without lateral connections uses the last alone.
         yield Read(path, 'in_channels', maps, index_key)
         if head.get('c1_in_channels'):
@@ -231,7 +232,7 @@ def set_channels(edits, reads, channels, positions):
         if isinstance(old, int):
             edits.set((*read.path, read.key), new[0], reason)
             if part.get('num_convs') == 0 and part.get('channels') == old:
-                edits.set((*read.path, 'channels'), new[0], f'{type_of(part)} has no convolution to change channels')
+                edits.set((*read.path, 'channels'), new[0], f'{type_name(part)} has no convolution to change channels')
         else:
             edits.set((*read.path, read.key), type(old)(new), reason)
             _follow(edits, read, old, new)
@@ -254,7 +255,7 @@ def _follow(edits, read, old, new):
     if not isinstance(outer, (list, tuple)) or list(outer[:len(old)]) != list(old):
         return
     outer, changed = plain(outer), type(outer)([*new, *outer[len(old):]])
-    reason = f'{type_of(edits.get(read.path))} emits the maps that it reads with their channels'
+    reason = f'{type_name(edits.get(read.path))} emits the maps that it reads with their channels'
     edits.set((*read.path, 'out_channels'), changed, reason)
     parent = read.path[:-1] if isinstance(read.path[-1], str) else read.path[:-2]
     for path, node in list(walk(edits.get(parent), parent)):
@@ -266,6 +267,6 @@ def _divide(edits, read, new):
     part = edits.get(read.path)
     groups = (part.get('norm_cfg') or {}).get('num_groups', 1)
     fitting = math.gcd(groups, *(channels // 2 for channels in new))
-    if type_of(part) in WORK_IN_INPUT_CHANNELS and fitting != groups:
+    if type_name(part) in WORK_IN_INPUT_CHANNELS and fitting != groups:
         edits.set((*read.path, 'norm_cfg', 'num_groups'), fitting,
                   f'{groups} groups do not divide the halves of {new} channels')

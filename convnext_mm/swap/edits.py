@@ -33,21 +33,6 @@ def plain(node):
     return node
 
 
-def walk(node, path=()):
-    """Every dict at and below ``node`` with its path, outer ones first."""
-    if isinstance(node, dict):
-        yield path, node
-    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, (list, tuple)) else ()
-    for key, value in items:
-        yield from walk(value, (*path, key))
-
-
-def type_of(node):
-    """Name of the type of a part of a config, without scope or module; empty where it has none."""
-    kind = node.get('type') if isinstance(node, dict) else None
-    return (kind.rsplit('.', 1)[-1] if isinstance(kind, str) else getattr(kind, '__name__', '')) or ''
-
-
 class Edits:
     """A copy of a config that is changed by :meth:`set` alone.
 

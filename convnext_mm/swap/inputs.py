@@ -1,7 +1,8 @@
 """Images as the weights of a ConvNeXt were trained on them: RGB, ImageNet's mean and deviation, whole strides."""
 from math import lcm
 
-from convnext_mm.swap.edits import MISSING, type_of, walk
+from convnext_mm.swap.edits import MISSING
+from convnext_mm.utils.configs import type_name, walk
 
 #: Of RGB in 0 to 255; what all published ConvNeXt weights, V2 included, were trained with.
 MEAN = (123.675, 116.28, 103.53)
@@ -23,12 +24,12 @@ def set_inputs(edits, stride):
     """
     steps = [(path, node) for key in _PIPELINES for path, node in walk(edits.get((key,), ()), (key,))]
     # Albumentations count in parts of the greatest value, and have their own names for everything.
-    foreign = [path for path, node in steps if type_of(node) == 'Albu']
+    foreign = [path for path, node in steps if type_name(node) == 'Albu']
     pipelines = [(path, node) for path, node in steps
                  if 'mean' in node and not any(path[:len(outer)] == outer for outer in foreign)]
     if any('mean' in node and (path, node) not in pipelines for path, node in steps):
         edits.warnings.append('Albu normalises images by itself, which stays: see that it does so for a ConvNeXt')
-    normalising = [(path, node) for path, node in pipelines if type_of(node).endswith('Normalize')]
+    normalising = [(path, node) for path, node in pipelines if type_name(node).endswith('Normalize')]
     for path, node in normalising:
         _set_statistics(edits, path, node, 'to_rgb')
     rgb = any(node.get('channel_order') == 'rgb' for _, node in walk(edits.cfg))
@@ -40,14 +41,14 @@ def set_inputs(edits, stride):
             if node.get('rgb_to_bgr'):
                 edits.set((*path, 'rgb_to_bgr'), False, _ORDER)
         for key in ('pad_size_divisor', 'size_divisor'):
-            if key == 'pad_size_divisor' and type_of(node) in _PADDING or node.get(key):
+            if key == 'pad_size_divisor' and type_name(node) in _PADDING or node.get(key):
                 edits.set((*path, key), lcm(node.get(key) or 1, stride),
                           f'whole strides of {stride}: a ConvNeXt drops what is left over at the border')
     for path, node in walk(edits.get(('model',)), ('model',)):
         if path[-1] == 'img_norm_cfg' and node.get('mean'):  # A tracker's, of the crops that it compares.
             _set_statistics(edits, path, node, 'to_rgb', rgb)
     for path, node in pipelines:
-        if type_of(node) == 'Expand':
+        if type_name(node) == 'Expand':
             edits.set((*path, 'mean'), list(MEAN), 'the border is filled with the mean, which is normalised to 0')
             edits.set((*path, 'to_rgb'), True, _ORDER)
     if normalising and any(node.get('mean') is not None for _, node in preprocessors):

@@ -5,7 +5,8 @@ not takes AdamW with rate 1e-4 and weight decay 0.05, and the decay of the paper
 Mask R-CNN's (by layer) for detectors, UPerNet's (by stage) for segmentors. A config that trains with AdamW keeps it.
 """
 from convnext_mm.published.paper import published
-from convnext_mm.swap.edits import MISSING, type_of, walk
+from convnext_mm.swap.edits import MISSING
+from convnext_mm.utils.configs import type_name, walk
 
 CONSTRUCTOR = 'convnext_mm.LayerDecayOptimWrapperConstructor'
 #: Keys of ``paramwise_cfg`` that the constructor takes besides its own.
@@ -26,9 +27,9 @@ def find_recipe(model, arch, pretrained):
         tuple[dict, bool]: A row of ``paper.json`` as it is meant for ``arch`` where the paper has that size in the
         family, else the family's smallest; and whether the paper has the family.
     """
-    types = {type_of(node) for _, node in walk(model)}
+    types = {type_name(node) for _, node in walk(model)}
     segments = any('decode_head' in node for _, node in walk(model))
-    family = ('mask_rcnn' if type_of(model) == 'MaskRCNN' else 'cascade' if type_of(model) == 'CascadeRCNN'
+    family = ('mask_rcnn' if type_name(model) == 'MaskRCNN' else 'cascade' if type_name(model) == 'CascadeRCNN'
               else 'upernet' if 'UPerHead' in types and segments else None)
     rows = published()['ade20k' if segments else 'coco']
     own = [row for row in rows if row['config'].startswith(f'{family or ("upernet" if segments else "mask_rcnn")}/')]
@@ -59,12 +60,12 @@ def set_optimizer(edits, arch, pretrained):
     optimizer, paramwise = wrapper.get('optimizer') or {}, wrapper.get('paramwise_cfg') or {}
     layers = dict(decay_rate=recipe['decay_rate'], decay_type=recipe['decay_type'])
     source = f"the paper's for {recipe['method']}" if is_family else f"as the paper's {recipe['method']}"
-    if type_of(optimizer) == 'AdamW':
+    if type_name(optimizer) == 'AdamW':
         layers.update(_kept(paramwise))
     else:
         adamw = dict(type='AdamW', lr=recipe['lr'], betas=tuple(recipe['betas']), weight_decay=recipe['weight_decay'])
         edits.set(('optim_wrapper', 'optimizer'), adamw,
-                  f'{source}; {type_of(optimizer) or "this optimizer"} was for the old backbone')
+                  f'{source}; {type_name(optimizer) or "this optimizer"} was for the old backbone')
         _scale_floors(edits, optimizer.get('lr'), adamw['lr'])
     edits.set(('optim_wrapper', 'constructor'), CONSTRUCTOR, 'learning rates fall from layer to layer of the backbone')
     edits.set(('optim_wrapper', 'paramwise_cfg'), layers, f'layer decay {source}')
@@ -89,7 +90,7 @@ def _scale_floors(edits, old, new):
     if not old:
         return
     for path, node in list(walk(edits.get(('param_scheduler',), []), ('param_scheduler',))):
-        if type_of(node).endswith('Momentum'):
+        if type_name(node).endswith('Momentum'):
             continue
         for key in ('eta_min', 'eta_max'):
             if isinstance(node.get(key, MISSING), (int, float)) and node[key]:

@@ -2,7 +2,7 @@
 import numpy as np
 import torch
 
-from convnext_mm.swap.edits import type_of, walk
+from convnext_mm.utils.configs import type_name, walk
 
 #: Images in a batch: batch norm over a map of one pixel needs two.
 BATCH = 2
@@ -141,7 +141,7 @@ def draw_batch(model, size, shrink=1., masks=True, training=True):
     generator = torch.Generator().manual_seed(0)
     backbones = [node for path, node in walk(model) if path and path[-1] == 'backbone']
     channels = backbones[0].get('in_channels', 3)
-    kind = type_of(model)
+    kind = type_name(model)
     if any('decode_head' in node for _, node in walk(model)):
         return segmentation_batch(model, size, channels, generator)
     if kind in TRACKERS or kind in DETECTOR_TRACKERS and not training:

@@ -10,7 +10,8 @@ import torch
 from mmengine.registry import MODELS
 
 from convnext_mm.published.archs import ARCHS, NUM_STAGES
-from convnext_mm.swap.edits import RefusedError, type_of
+from convnext_mm.swap.edits import RefusedError
+from convnext_mm.utils.configs import type_name
 
 
 class Feature(NamedTuple):
@@ -69,7 +70,7 @@ def _stages(channels, strides=(4, 8, 16, 32)):
 
 
 def _resnet(cfg, scope):
-    kind, depth = type_of(cfg), cfg.get('depth')
+    kind, depth = type_name(cfg), cfg.get('depth')
     strides, stride, reached = cfg.get('strides', (1, 2, 2, 2)), 4, []
     if kind == 'RegNet':
         strides = (1, *strides[1:])
@@ -147,7 +148,7 @@ def _vit(cfg, scope):
         patch = cfg.get('patch_size', 16)
         return (Feature(NUM_STAGES - 1, patch[0] if isinstance(patch, (list, tuple)) else patch, width),)
     if count != NUM_STAGES:
-        raise RefusedError(STRUCTURE, f'{type_of(cfg)} emits {count} maps of one stride; a ConvNeXt has one a stride')
+        raise RefusedError(STRUCTURE, f'{type_name(cfg)} emits {count} maps of one stride; a ConvNeXt has one a stride')
     # Four maps of one stride are made a pyramid behind the backbone; a ConvNeXt has the pyramid itself.
     return tuple(_stages([width] * NUM_STAGES))
 
@@ -201,7 +202,7 @@ def emitted(cfg, scope):
     Raises:
         RefusedError: It cannot be exchanged, or is not known.
     """
-    kind, name = type_of(cfg), str(cfg.get('type'))
+    kind, name = type_name(cfg), str(cfg.get('type'))
     if kind in REFUSED:
         refused, reason = REFUSED[kind]
         raise RefusedError(refused, f'{kind} {reason}')

@@ -10,10 +10,11 @@ from convnext_mm.models.arguments import OUTPUT_STRIDES, parse_arch, parse_outpu
 from convnext_mm.published.paper import published
 from convnext_mm.published.weights import weights
 from convnext_mm.swap.consumers import find_reads, set_channels
-from convnext_mm.swap.edits import Edits, RefusedError, type_of, walk
+from convnext_mm.swap.edits import Edits, RefusedError
 from convnext_mm.swap.inputs import set_inputs
 from convnext_mm.swap.optimizer import drop_path_rate, set_optimizer
 from convnext_mm.swap.sources import NO_IMAGE, PACKAGE, STRUCTURE, emitted
+from convnext_mm.utils.configs import type_name, walk
 from convnext_mm.utils.errors import ArgumentTypeError, ArgumentValueError
 
 NOT_A_MODEL = 'no model in the config'
@@ -117,7 +118,7 @@ def _find_slots(edits):
                     edits.warnings.append(f"{'.'.join(map(str, (*path, key)))} stays: the teacher has its weights from "
                                           f"{node['teacher_ckpt']}")
                 elif key == 'pts_backbone':
-                    refused = refused or RefusedError(NO_IMAGE, f'{type_of(value)} reads point clouds, not images')
+                    refused = refused or RefusedError(NO_IMAGE, f'{type_name(value)} reads point clouds, not images')
                 else:
                     slots.append((*path, key))
             elif key == 'teacher' and 'Pretrained' in str(value.get('init_cfg') if isinstance(value, dict) else ''):
@@ -134,7 +135,7 @@ def _find_slots(edits):
     if not slots and str(model.get('type', '')).endswith('Detectron2Wrapper'):
         raise RefusedError(PACKAGE, "the model is detectron2's, built from its own config by a package of its own")
     if not slots:
-        raise RefusedError(NO_IMAGE, f'{type_of(model) or "the model"} has no backbone that reads images')
+        raise RefusedError(NO_IMAGE, f'{type_name(model) or "the model"} has no backbone that reads images')
     return slots
 
 
@@ -148,18 +149,18 @@ def _swap_slot(edits, slot, scope, arch, channels, weight, output_stride):
     outside = [features[i].stride for i in maps if features[i].level not in range(len(channels))]
     if outside:
         strides = ', '.join(f'{stride:g}' for stride in outside)
-        reader = type_of(edits.get(reads[0].path)) or 'the head'
-        raise RefusedError(STRUCTURE, f'{reader} reads maps of stride {strides} from {type_of(old)}; a ConvNeXt has '
+        reader = type_name(edits.get(reads[0].path)) or 'the head'
+        raise RefusedError(STRUCTURE, f'{reader} reads maps of stride {strides} from {type_name(old)}; a ConvNeXt has '
                                       'strides 4, 8, 16 and 32')
     if len(set(levels)) < len(levels):
-        raise RefusedError(STRUCTURE, f'{type_of(old)} emits several maps of one stride; a ConvNeXt has one a stride')
+        raise RefusedError(STRUCTURE, f'{type_name(old)} emits several maps of one stride; a ConvNeXt has one a stride')
     set_channels(edits, reads, {i: channels[features[i].level] for i in maps},
                  {i: position for position, i in enumerate(maps)})
     if output_stride == 'auto':
         dilated = [features[i].stride for i in maps if features[i].stride < 4 * 2 ** features[i].level]
         output_stride = next((s for s in OUTPUT_STRIDES if dilated and max(dilated) <= s), OUTPUT_STRIDES[-1])
     new = _backbone(old, arch, weight, levels, output_stride, edits.cfg['model'])
-    edits.set(slot, new, f'in place of {type_of(old)}')
+    edits.set(slot, new, f'in place of {type_name(old)}')
     return min(4 * 2 ** levels[-1], output_stride)
 
 

@@ -16,8 +16,9 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 
 from convnext_mm.models.convnext import ConvNeXt
-from convnext_mm.swap.edits import plain, type_of, walk
+from convnext_mm.swap.edits import plain
 from convnext_mm.swap.samples import BATCH, WORDS, draw_batch
+from convnext_mm.utils.configs import type_name, walk
 from convnext_mm.utils.errors import UserError
 
 #: Height and width of the images, tried in turn: some heads want more points than a small image has, or halve it often.
@@ -81,7 +82,7 @@ def verify(cfg, swapped=True):
         raise MissingPackageError('build', f'{scope}, whose config it is, is not installed')
     with _silent(), tempfile.TemporaryDirectory() as folder:
         settings = _self_contained({'data_preprocessor': cfg.get('data_preprocessor'), **cfg.model}, Path(folder))
-        sizes = [LANES] if any(type_of(node) == 'CLRHead' for _, node in walk(settings)) else SIZES
+        sizes = [LANES] if any(type_name(node) == 'CLRHead' for _, node in walk(settings)) else SIZES
         for size in sizes[:-1]:
             try:
                 return Verification(*_step(cfg, settings, size, swapped), time.monotonic() - started)
@@ -104,7 +105,7 @@ def verify_necks(cfg):
     """
     scope, settings = cfg.get('default_scope') or 'mmengine', plain(cfg.model.to_dict())
     slots = [(node, key) for _, node in walk(settings) for key in node
-             if str(key).endswith('backbone') and type_of(node[key]) == 'ConvNeXt']
+             if str(key).endswith('backbone') and type_name(node[key]) == 'ConvNeXt']
     for node, key in slots:
         necks = node.get(f'{key[:-len("backbone")]}neck')
         if not necks:
@@ -125,7 +126,7 @@ def _step(cfg, settings, size, swapped):
     """One step of training and a forward pass at one size; the loss and the parameters of the backbones."""
     scope = cfg.get('default_scope') or 'mmengine'
     drawn = dict(shrink=_semantic_scale(cfg), masks=_has_masks(cfg))
-    size = PERSON if type_of(settings) == 'BaseReID' else size
+    size = PERSON if type_name(settings) == 'BaseReID' else size
     with DefaultScope.overwrite_default_scope(scope):
         torch.manual_seed(0)
         # Some losses ask the runner how far training is.
@@ -136,7 +137,7 @@ def _step(cfg, settings, size, swapped):
                 import_module(f'{scope}.datasets')  # One of mmdet's is registered there.
             model = revert_sync_batchnorm(registry.build(Config(dict(model=_resized(settings, size))).model))
             model.init_weights()
-        in_parts = type_of(settings) in _TRAINED_IN_PARTS
+        in_parts = type_name(settings) in _TRAINED_IN_PARTS
         if swapped and cfg.get('optim_wrapper'):
             with _told('optimizer'):
                 _build_optimizer(model, plain(cfg.optim_wrapper))
@@ -203,7 +204,7 @@ def _loss(model, batch):
 
 def _loss_of_part(model, settings, size):
     """The loss of a part of a tracker, which has no preprocessor of its own."""
-    batch = draw_batch(settings, PERSON if type_of(settings) == 'BaseReID' else size)
+    batch = draw_batch(settings, PERSON if type_name(settings) == 'BaseReID' else size)
     return _loss(model, dict(batch, inputs=torch.stack(batch['inputs']).float().flatten(0, -4) / 255))
 
 
@@ -240,13 +241,13 @@ def _predict(model, batch):
 def _semantic_scale(cfg):
     """By how much the training pipeline shrinks semantic maps."""
     return next((node.get('scale_factor', 1) for path, node in walk(plain(cfg.get('train_dataloader') or {}))
-                 if type_of(node) == 'SegRescale'), 1)
+                 if type_name(node) == 'SegRescale'), 1)
 
 
 def _has_masks(cfg):
     """Whether the training pipeline loads masks: some losses take them for granted, others stumble over them."""
     # Panoptic annotations bring them unless told otherwise.
-    return any(node.get('with_mask', type_of(node) == 'LoadPanopticAnnotations')
+    return any(node.get('with_mask', type_name(node) == 'LoadPanopticAnnotations')
                for _, node in walk(plain(cfg.get('train_dataloader') or {})))
 
 
@@ -269,7 +270,7 @@ def _self_contained(model, folder):
         for key, value in node.items():
             if key == 'init_cfg' and 'Pretrained' in str(value) or key in ('pretrained', 'teacher_ckpt'):
                 node[key] = None
-        if type_of(node).endswith('Sampler') and isinstance(node.get('num'), int):
+        if type_name(node).endswith('Sampler') and isinstance(node.get('num'), int):
             node['num'] = min(node['num'], REGIONS)
         if isinstance(node.get('max_per_img'), int):
             node['max_per_img'] = min(node['max_per_img'], REGIONS)
@@ -280,12 +281,12 @@ def _self_contained(model, folder):
         if node.get('type') == 'MMSyncBN':  # It asks for a process group when it is built.
             node['type'] = 'BN'
         node.pop('use_autocast', None)  # Mixed precision needs an accelerator, and changes no structure.
-        if type_of(node) == 'AppearanceFreeLink':
+        if type_name(node) == 'AppearanceFreeLink':
             node['checkpoint'] = None
         # Configs for inference leave out what training takes: a loss, where the default fails, and the assigner.
-        if type_of(node) == 'ATSSVLFusionHead':
+        if type_name(node) == 'ATSSVLFusionHead':
             node.setdefault('loss_bbox', dict(type='GIoULoss', loss_weight=2.))
-        if type_of(node) == 'GroundingDINO' and not node.get('train_cfg'):
+        if type_name(node) == 'GroundingDINO' and not node.get('train_cfg'):
             node['train_cfg'] = dict(assigner=dict(type='HungarianAssigner', match_costs=[
                 dict(type='BinaryFocalLossCost', weight=2.), dict(type='BBoxL1Cost', weight=5., box_format='xywh')]))
         if node.get('num_cp'):  # Recomputing activations takes a package, and changes no value.

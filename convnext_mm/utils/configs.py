@@ -2,21 +2,24 @@
 from collections.abc import Mapping
 
 
-def type_name(settings):
-    """Name of the type of a part of a config, without its scope; new-style configs give the class itself."""
-    kind = (settings or {}).get('type') or ''
-    return kind.rsplit('.', 1)[-1] if isinstance(kind, str) else kind.__name__
+def type_name(node):
+    """Return the name of the type of a part of a config, without scope or module; empty where it has none."""
+    kind = node.get('type') if isinstance(node, Mapping) else None
+    return (kind.rsplit('.', 1)[-1] if isinstance(kind, str) else getattr(kind, '__name__', '')) or ''
 
 
-def walk(node):
-    """Yield every dict in a config, from the outside in."""
+def walk(node, path=()):
+    """Yield every dict at and below ``node`` with its path, a tuple of keys and indices, outer ones first."""
     if isinstance(node, Mapping):
-        yield node
-        node = node.values()
-    elif not isinstance(node, (list, tuple)):
-        return
-    for value in node:
-        yield from walk(value)
+        yield path, node
+    items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, (list, tuple)) else ()
+    for key, value in items:
+        yield from walk(value, (*path, key))
+
+
+def is_segmentor(model):
+    """Return whether a model, or its part of a config, is a segmentor's: whether it has a ``decode_head``."""
+    return 'decode_head' in model if isinstance(model, Mapping) else hasattr(model, 'decode_head')
 
 
 def leaf_datasets(dataset, key):
@@ -31,7 +34,7 @@ def leaf_datasets(dataset, key):
 
 
 def test_dataset(cfg):
-    """The data set of the test, without wrappers such as RepeatDataset."""
+    """Return the data set of the test, without wrappers such as RepeatDataset."""
     dataset = cfg.test_dataloader.dataset
     while 'dataset' in dataset:
         dataset = dataset.dataset

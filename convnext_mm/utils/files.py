@@ -1,31 +1,90 @@
-"""Outputs that appear under their names when they are complete, and are known to have a place before work begins."""
+"""Outputs appear under their names when they are complete, and have a place before work begins."""
 import contextlib
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
 from convnext_mm.utils.errors import UserError
 
 
+class WriteError(UserError, OSError):
+    """A file or folder cannot be written; ``errno`` says why."""
+
+
 @contextlib.contextmanager
-def replacing(path):
-    """A temporary name in the folder of ``path`` (made if need be), renamed to it after the block, or removed.
+def _written(path):
+    try:
+        yield
+    except OSError as error:
+        wrong = WriteError(f'{path} cannot be written: {error.strerror or error}')
+        wrong.errno = error.errno
+        raise wrong from error
+
+
+def _sync(path):
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def whole_file(path, durable=False):
+    """Yield a temporary path beside ``path``, which is renamed to ``path`` after the block, or removed on an error.
+
+    Folders are made where they are missing. Each process has a temporary name of its own, so two may write one file.
+
+    Args:
+        path (str | Path): The file to be.
+        durable (bool): Wait until the disk has it, so that a power cut leaves the old file or the new one.
 
     Raises:
-        UserError: It cannot be written.
+        WriteError: It cannot be written; whatever stood there is untouched.
     """
     path = Path(path)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    # The ending stays: libraries choose the format by it.
+    temporary = path.with_name(f'.{path.stem}.{os.getpid()}.partial{path.suffix}')
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f'{path} cannot be written: {error.strerror or error}') from error
+        with _written(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            if durable:
+                _sync(temporary)
+            os.replace(temporary, path)
+            if durable:
+                _sync(path.parent)
     finally:
         # A folder that could not be made holds nothing either.
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+@contextlib.contextmanager
+def whole_folder(path):
+    """Yield a temporary folder beside ``path``, which takes the place of ``path`` after the block.
+
+    Raises:
+        WriteError: It cannot be written; whatever stood there is untouched.
+    """
+    path = Path(path)
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.partial')
+    try:
+        with _written(path):
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            yield temporary
+            replace_folder(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def replace_folder(new, path):
+    """Rename the folder ``new`` to ``path``, in place of what is there."""
+    if os.path.exists(path):
+        shutil.rmtree(path)
+    os.rename(new, path)
 
 
 def check_place(argument, path):
@@ -50,29 +109,8 @@ def check_place(argument, path):
         raise UserError(f'{argument} {name!r} cannot be written: no permission to write in {folder}')
 
 
-def write_whole(path, *parts):
-    """Write bytes so that the file is never seen half-written, not even after a power cut: to the side, then moved."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'{path.name}.{os.getpid()}.partial')
-    try:
-        with open(partial, 'wb') as file:
-            for part in parts:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def check_work_dir(work_dir):
-    """Make the folder, and raise a ``UserError`` where nothing can be written into the work dir."""
+    """Make the folder, and raise a ``UserError`` where nothing can be written into it."""
     try:
         Path(work_dir).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=work_dir) as file:

@@ -1,8 +1,8 @@
-"""Tables of plain text, for logs and terminals."""
+"""Plain text for logs and terminals: tables, and lists of names cut short."""
 
 
 def format_table(header, rows, left=1):
-    """Columns under a header, the first ``left`` of them flush left, the others flush right.
+    """Return columns under a header, the first ``left`` of them flush left, the others flush right.
 
     Args:
         header (Sequence[str]): Names of the columns.
@@ -16,3 +16,9 @@ def format_table(header, rows, left=1):
     widths = [max(map(len, column)) for column in zip(*lines)]
     return '\n'.join('  '.join(cell.ljust(width) if i < left else cell.rjust(width)
                                for i, (cell, width) in enumerate(zip(line, widths))).rstrip() for line in lines)
+
+
+def shorten(names, most=5):
+    """Return names separated by commas, cut after ``most``: ``shorten('abc', 2)`` is ``a, b and 1 more``."""
+    names = list(map(str, names))
+    return ', '.join(names[:most]) + (f' and {len(names) - most} more' if len(names) > most else '')

@@ -14,11 +14,12 @@ pytest.importorskip('mmdet', reason='mmdet is not installed')
 pytest.importorskip('mmseg', reason='mmseg is not installed')
 
 from convnext_mm import swap_backbone
-from convnext_mm.swap.edits import RefusedError, plain, walk
+from convnext_mm.swap.edits import RefusedError, plain
 from convnext_mm.swap.inputs import MEAN, STD
 from convnext_mm.swap.sources import emitted, measure
 from convnext_mm.swap.swap import swap
 from convnext_mm.utils.config_files import find_config
+from convnext_mm.utils.configs import walk
 
 RETINANET = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
 CAFFE = 'mmdet::faster_rcnn/faster-rcnn_r50-caffe_fpn_1x_coco.py'

@@ -1,4 +1,5 @@
 """The bar counts, tells the time left, and is one line on a terminal."""
+import io
 import sys
 
 import pytest
@@ -6,18 +7,65 @@ import pytest
 from convnext_mm.utils import progress
 
 
-@pytest.mark.parametrize('live', [True, False])
-def test_bar(live, monkeypatch, capsys):
-    monkeypatch.setattr(sys.stderr, 'isatty', lambda: live, raising=False)
-    seconds = iter((0., 30., 60., 65., 90., 100., 120., 130.))
-    monkeypatch.setattr(progress.time, 'monotonic', lambda: next(seconds))
-    bar = progress.Bar(4, 'images')
+@pytest.fixture
+def clock(monkeypatch):
+    """``clock(seconds)`` sets what time it is."""
+    def set_time(seconds):
+        monkeypatch.setattr(progress.time, 'monotonic', lambda: seconds)
+    set_time(0.)
+    return set_time
+
+
+@pytest.mark.parametrize(('settings', 'lines'), [
+    (dict(total=4, what='images'), ['1 of 4 images, 1:30 left', 'b.png is skipped', '3 of 4 images, 0:30 left',
+                                    '4 images in 2:00']),
+    (dict(total=4000, what='of a.pth', size=True), [
+        '1 bytes of 4.0 kB of a.pth, 1999:30 left', 'b.png is skipped', '3 bytes of 4.0 kB of a.pth, 1998:30 left'])])
+def test_a_bar_in_a_log(settings, lines, clock, capsys):
+    bar = progress.Bar(**settings)
+    clock(30.)
     bar.add()
     bar.say('b.png is skipped')
-    bar.add(2)
-    shown = capsys.readouterr().err.replace('\r\033[K', '|')
-    first, second = f'[{"#" * 6}{"." * 18}] 1/4 images, ', f'[{"#" * 18}{"." * 6}] 3/4 images, '
-    if live:
-        assert shown == f'|{first}1:30 left|b.png is skipped\n|{second}0:20 left'
-    else:
-        assert shown == f'{first}1:30 left\nb.png is skipped\n{second}0:30 left\n'
+    clock(35.)
+    bar.add()
+    clock(90.)
+    bar.add()
+    clock(120.)
+    bar.add()
+    assert capsys.readouterr().err.splitlines()[:len(lines)] == lines
+
+
+def test_what_an_earlier_call_did_takes_no_time(clock, capsys):
+    bar = progress.Bar(100, 'images', done=90)
+    clock(10.)
+    bar.add(5)
+    assert capsys.readouterr().err == '95 of 100 images, 0:10 left\n'
+
+
+def test_a_line_in_a_log(clock, capsys):
+    line = progress.Line(indent='  ')
+    for seconds, text in ((0., 'a'), (5., 'b'), (12., 'c')):
+        clock(seconds)
+        line.show(text)
+    line.end('done')
+    assert capsys.readouterr().out == '  a\n  c\n  done\n'
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_on_a_terminal_what_goes_on_is_taken_away(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, 'stderr', terminal)
+    bar = progress.Bar(2, 'images')
+    bar.add()
+    bar.say('b.png is skipped')
+    bar.add()
+    line = progress.Line(terminal)
+    line.show('loading')
+    line.end('done')
+    shown = terminal.getvalue()
+    assert 'b.png is skipped' in shown and shown.rstrip().endswith('done')
+    assert '2 images in 0:00' in shown and '\x1b[2K' in shown

@@ -1,5 +1,6 @@
 """Checkpoints of a training run, written so that there is always a whole one."""
 import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -7,10 +8,9 @@ from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 
-from convnext_mm.checkpoint.seal import seal
 from convnext_mm.registry import HOOKS
 from convnext_mm.utils.errors import RunStopped, UserError
-from convnext_mm.utils.files import write_whole
+from convnext_mm.utils.files import WriteError, whole_file
 from convnext_mm.utils.parameters import plain_name
 
 #: ``backend_args`` with which mmengine writes through this module.
@@ -22,7 +22,7 @@ VALIDATED = 'validated_iter'
 
 
 class AtomicBackend(LocalBackend):
-    """mmengine's local files, except that a checkpoint gets a checksum and appears under its name when it is whole."""
+    """mmengine's local files, except that a checkpoint appears under its name when it is whole."""
 
     def put(self, obj, filepath):
         """Write the bytes of ``torch.save``.
@@ -31,9 +31,10 @@ class AtomicBackend(LocalBackend):
             RunStopped: The disk is full, or the file cannot be written; earlier checkpoints are untouched.
         """
         try:
-            write_whole(filepath, *seal(obj))
-        except OSError as error:
-            cause = 'the disk is full' if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
+            with whole_file(filepath, durable=True) as temporary:
+                temporary.write_bytes(obj)
+        except WriteError as error:
+            cause = 'the disk is full' if error.errno in (errno.ENOSPC, errno.EDQUOT) else os.strerror(error.errno)
             raise RunStopped(f'checkpoint {str(filepath)!r} cannot be written: {cause}; the ones before it are whole: '
                              'make room and go on from them with --resume auto') from error
 
