@@ -20,7 +20,7 @@ def clock(monkeypatch):
     (dict(total=4, what='images'), ['1 of 4 images, 1:30 left', 'b.png is skipped', '3 of 4 images, 0:30 left',
                                     '4 images in 2:00']),
     (dict(total=4000, what='of a.pth', size=True), [
-        '1 bytes of 4.0 kB of a.pth, 1999:30 left', 'b.png is skipped', '3 bytes of 4.0 kB of a.pth, 1998:30 left'])])
+        '1 byte of 4.0 kB of a.pth, 1999:30 left', 'b.png is skipped', '3 bytes of 4.0 kB of a.pth, 1998:30 left'])])
 def test_a_bar_in_a_log(settings, lines, clock, capsys):
     bar = progress.Bar(**settings)
     clock(30.)
