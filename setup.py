@@ -18,7 +18,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['convnext_mm', 'convnext_mm.*']),
-    package_data={'': ['*.json', '*.css']},
+    package_data={'': ['*.json', '*.css', 'py.typed']},
     install_requires=['torch>=2.1'],
     # mmdet imports mmpretrain's models, which import names that later versions of transformers no longer have.
     extras_require={
@@ -27,6 +27,6 @@ setup(
         'openmmlab': ['mmengine>=0.10.3', 'mmcv>=2.0.0,<2.2', 'mmdet>=3.3', 'mmsegmentation>=1.2', 'mmpretrain>=1.2',
                       'transformers<4.50', *COMMON],
         'test': TEST,
-        'dev': [*TEST, 'timm', 'ruff', 'matplotlib', 'scikit-learn', 'lap'],
+        'dev': [*TEST, 'timm', 'ruff', 'mypy', 'matplotlib', 'scikit-learn', 'lap'],
     },
 )
