@@ -1,1 +1,1 @@
-"""What every package needs: errors, files, progress, tables of text, configs, checks of arguments."""
+"""What every package needs: errors, whole files, progress, text, ways through a config, checks of arguments."""

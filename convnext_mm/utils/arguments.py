@@ -4,11 +4,12 @@ import math
 import operator
 from collections.abc import Mapping, Set
 from numbers import Real
+from typing import Any
 
 from convnext_mm.utils.errors import ArgumentTypeError, ArgumentValueError
 
 
-def check_integer(name, value, low, high):
+def check_integer(name: str, value: Any, low: int, high: int) -> int:
     """Return ``value`` as an int in [low, high]; booleans, which Python takes for integers, are refused."""
     takes = f'an integer from {low} to {high}'
     if isinstance(value, bool):
@@ -22,7 +23,7 @@ def check_integer(name, value, low, high):
     return value
 
 
-def check_number(name, value, low, below):
+def check_number(name: str, value: Any, low: float, below: float) -> float:
     """Return ``value`` as a float in [low, below)."""
     takes = f'a number from {low} up to, not including, {below:g}'
     if isinstance(value, bool) or not isinstance(value, Real):
@@ -33,17 +34,23 @@ def check_number(name, value, low, below):
     return min(float(value), math.nextafter(below, low))
 
 
-def check_flag(name, value):
-    """Return ``value``, True or False."""
+def check_flag(name: str, value: Any) -> bool:
+    """Return ``value``, which must be True or False."""
     if not isinstance(value, bool):
         raise ArgumentTypeError(f'{name} must be True or False, got {value!r}')
     return value
 
 
-def check_sequence(name, value, takes):
-    """Return ``value`` as a list; anything in an order is taken, text excepted."""
+def check_sequence(name: str, value: Any, takes: str) -> list:
+    """Return ``value`` as a list. Lists, tuples, ranges and arrays are taken; text, sets and mappings are not.
+
+    Args:
+        name (str): Names the argument in the message.
+        value: What was given.
+        takes (str): Says in the message what is taken.
+    """
     if not isinstance(value, (str, bytes, Mapping, Set)) and hasattr(value, '__len__'):
-        # An array of numpy's or torch's without dimensions has a length, but none that it tells.
+        # An array or tensor without dimensions has the method, but it raises.
         with contextlib.suppress(TypeError):
             return list(value)
     raise ArgumentTypeError(f'{name} must be {takes}, got {value!r}')

@@ -1,15 +1,15 @@
-"""Configs inside the installed toolboxes, found under the distributions of both families."""
+"""Find the configs inside the installed toolboxes of both families."""
 from importlib import util
 from pathlib import Path
 
 from convnext_mm.utils.errors import UserError
 
 
-def config_folder(package):
-    """Folder of the configs that came with a package, ``mmdet`` for instance.
+def config_folder(package: str) -> Path:
+    """Return the folder of the configs that came with a package, such as ``mmdet``.
 
-    mmengine's ``mmdet::...`` asks for a distribution of a certain name, which the OneDL family does not have for every
-    package; the package itself has the folder under both.
+    mmengine's ``mmdet::...`` looks for a distribution of a certain name, which the OneDL family does not have for every
+    package. The folder of the package itself is found in both families.
 
     Raises:
         UserError: The package is not installed, or has no configs.
@@ -19,15 +19,15 @@ def config_folder(package):
         raise UserError(f'{package} is not installed, and its configs with it: pip install convnext_mm[onedl] or '
                         'convnext_mm[openmmlab]')
     package_folder = Path(next(iter(spec.submodule_search_locations)))
-    # A clone that is installed as it is has its configs beside the package.
+    # A clone installed in place (pip install -e) has its configs beside the package.
     for folder in (package_folder / '.mim' / 'configs', package_folder.parent / 'configs'):
         if folder.is_dir():
             return folder
     raise UserError(f'{package} at {package_folder} came without its configs: give the path of a config file')
 
 
-def find_config(name):
-    """Path of a config given as a path or as ``package::path/within/its/configs.py``.
+def find_config(name: str) -> Path:
+    """Return the path of a config given as a path or as ``package::path/within/its/configs.py``.
 
     Raises:
         UserError: It does not exist; the message lists configs of a similar name.
@@ -42,8 +42,8 @@ def find_config(name):
                     '; expected a path, or mmdet::FAMILY/NAME.py or mmseg::FAMILY/NAME.py'))
 
 
-def leaf_configs(package):
-    """Names of all configs of a package that are not bases, relative to its folder, in order."""
+def leaf_configs(package: str) -> list[str]:
+    """Return the names of all configs of a package that are not bases, relative to its folder, sorted."""
     folder = config_folder(package)
     names = (path.relative_to(folder) for path in sorted(folder.rglob('*.py')))
     return [name.as_posix() for name in names if '_base_' not in name.parts]

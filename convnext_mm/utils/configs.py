@@ -1,15 +1,16 @@
 """Ways through a config: its parts, the types that they name, its data sets."""
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 
-def type_name(node):
-    """Return the name of the type of a part of a config, without scope or module; empty where it has none."""
+def type_name(node: Any) -> str:
+    """Return the type that a part of a config names, without scope or module; an empty text where it names none."""
     kind = node.get('type') if isinstance(node, Mapping) else None
     return (kind.rsplit('.', 1)[-1] if isinstance(kind, str) else getattr(kind, '__name__', '')) or ''
 
 
-def walk(node, path=()):
-    """Yield every dict at and below ``node`` with its path, a tuple of keys and indices, outer ones first."""
+def walk(node: Any, path: tuple = ()) -> Iterator[tuple[tuple, Mapping]]:
+    """Yield (path, dict) of every dict at and below ``node``, outer ones first; a path is keys and indices."""
     if isinstance(node, Mapping):
         yield path, node
     items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, (list, tuple)) else ()
@@ -17,13 +18,18 @@ def walk(node, path=()):
         yield from walk(value, (*path, key))
 
 
-def is_segmentor(model):
-    """Return whether a model, or its part of a config, is a segmentor's: whether it has a ``decode_head``."""
+def is_segmentor(model: Any) -> bool:
+    """Return whether a model, or the config of one, is a segmentor: whether it has a ``decode_head``."""
     return 'decode_head' in model if isinstance(model, Mapping) else hasattr(model, 'decode_head')
 
 
-def leaf_datasets(dataset, key):
-    """Yield (config key, data set) of every data set inside wrappers such as RepeatDataset and ConcatDataset."""
+def leaf_datasets(dataset: Mapping, key: str) -> Iterator[tuple[str, Mapping]]:
+    """Yield (config key, data set) of every data set inside wrappers such as RepeatDataset and ConcatDataset.
+
+    Args:
+        dataset (Mapping): A data set's part of a config.
+        key (str): Its key in the config, such as ``train_dataloader.dataset``.
+    """
     if 'dataset' in dataset:
         yield from leaf_datasets(dataset['dataset'], f'{key}.dataset')
     elif 'datasets' in dataset:
@@ -33,8 +39,8 @@ def leaf_datasets(dataset, key):
         yield key, dataset
 
 
-def test_dataset(cfg):
-    """Return the data set of the test, without wrappers such as RepeatDataset."""
+def test_dataset(cfg: Any) -> Mapping:
+    """Return the part of a config that describes the data set of the test, without wrappers such as RepeatDataset."""
     dataset = cfg.test_dataloader.dataset
     while 'dataset' in dataset:
         dataset = dataset.dataset

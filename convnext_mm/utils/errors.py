@@ -2,9 +2,9 @@
 
 
 class UserError(Exception):
-    """A wrong argument, config, file or data set; the message says what was got, what is taken and what to do."""
+    """A wrong argument, config, file or data set; the message says what was given, what is taken and what to do."""
 
-    #: Of the tool that the user called.
+    #: The exit code of the tool that the user called.
     exit_code = 2
 
 
@@ -17,12 +17,12 @@ class ArgumentTypeError(UserError, TypeError):
 
 
 class RunStopped(UserError):
-    """A training that cannot go on, for a reason that lies in its course; the tools exit with code 1."""
+    """A training cannot go on because of what happened in it, not of how it was set up; the tools exit with code 1."""
 
     exit_code = 1
 
 
 class RunInterrupted(RunStopped):
-    """A training that was asked to stop and left a checkpoint; the tools exit with code 75 (``EX_TEMPFAIL``)."""
+    """A training was asked to stop and has saved a checkpoint; the tools exit with code 75 (``EX_TEMPFAIL``)."""
 
     exit_code = 75

@@ -1,8 +1,9 @@
-"""Outputs appear under their names when they are complete, and have a place before work begins."""
+"""Write files and folders whole or not at all, and check beforehand that they can be written."""
 import contextlib
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from convnext_mm.utils.errors import UserError
@@ -14,6 +15,7 @@ class WriteError(UserError, OSError):
 
 @contextlib.contextmanager
 def _written(path):
+    """Turn an error of the system into a ``WriteError`` that names ``path``."""
     try:
         yield
     except OSError as error:
@@ -23,6 +25,7 @@ def _written(path):
 
 
 def _sync(path):
+    """Wait until the disk has a file, or the names in a folder."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -31,20 +34,21 @@ def _sync(path):
 
 
 @contextlib.contextmanager
-def whole_file(path, durable=False):
+def whole_file(path: str | Path, durable: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside ``path``, which is renamed to ``path`` after the block, or removed on an error.
 
-    Folders are made where they are missing. Each process has a temporary name of its own, so two may write one file.
+    Missing folders are made. Each process has a temporary name of its own, so several may write one file.
 
     Args:
-        path (str | Path): The file to be.
-        durable (bool): Wait until the disk has it, so that a power cut leaves the old file or the new one.
+        path (str | Path): The file to write.
+        durable (bool): Wait until the disk has the file, so that a power cut leaves the old or the new one whole.
+            Defaults to False.
 
     Raises:
         WriteError: It cannot be written; whatever stood there is untouched.
     """
     path = Path(path)
-    # The ending stays: libraries choose the format by it.
+    # Keep the ending: libraries choose the format by it.
     temporary = path.with_name(f'.{path.stem}.{os.getpid()}.partial{path.suffix}')
     try:
         with _written(path):
@@ -56,14 +60,14 @@ def whole_file(path, durable=False):
             if durable:
                 _sync(path.parent)
     finally:
-        # A folder that could not be made holds nothing either.
+        # There is nothing to remove after the renaming, or where the folder could not be made.
         with contextlib.suppress(OSError):
             temporary.unlink()
 
 
 @contextlib.contextmanager
-def whole_folder(path):
-    """Yield a temporary folder beside ``path``, which takes the place of ``path`` after the block.
+def whole_folder(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path``, which replaces ``path`` after the block, or is removed on an error.
 
     Raises:
         WriteError: It cannot be written; whatever stood there is untouched.
@@ -80,19 +84,19 @@ def whole_folder(path):
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def replace_folder(new, path):
-    """Rename the folder ``new`` to ``path``, in place of what is there."""
+def replace_folder(new: str | Path, path: str | Path) -> None:
+    """Rename the folder ``new`` to ``path``, and remove the folder that was there."""
     if os.path.exists(path):
         shutil.rmtree(path)
     os.rename(new, path)
 
 
-def check_place(argument, path):
-    """Make sure that ``path`` can be made, without making anything.
+def check_place(argument: str, path: str | Path) -> None:
+    """Make sure that ``path`` can be written, without writing anything.
 
     Args:
         argument (str): Names the argument in the message, such as ``--out``.
-        path (str | Path): Of a file or folder to be.
+        path (str | Path): A file or folder to be written later.
 
     Raises:
         UserError: A file stands where a folder is needed, or there is no permission.
@@ -101,7 +105,7 @@ def check_place(argument, path):
     folder = path
     while not os.path.lexists(folder):
         folder = folder.parent
-    # What is there already is replaced by renaming, which its folder must allow.
+    # A file that is there will be replaced by renaming, which needs permission for its folder.
     folder = folder.parent if folder == path and not path.is_dir() else folder
     if not folder.is_dir():
         raise UserError(f'{argument} {name!r} cannot be written: {folder} is not a folder')
@@ -109,8 +113,12 @@ def check_place(argument, path):
         raise UserError(f'{argument} {name!r} cannot be written: no permission to write in {folder}')
 
 
-def check_work_dir(work_dir):
-    """Make the folder, and raise a ``UserError`` where nothing can be written into it."""
+def check_work_dir(work_dir: str | Path) -> None:
+    """Make the folder, and make sure that files can be written into it.
+
+    Raises:
+        UserError: They cannot.
+    """
     try:
         Path(work_dir).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=work_dir) as file:

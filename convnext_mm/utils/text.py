@@ -1,8 +1,9 @@
 """Plain text for logs and terminals: tables, and lists of names cut short."""
+from collections.abc import Iterable, Sequence
 
 
-def format_table(header, rows, left=1):
-    """Return columns under a header, the first ``left`` of them flush left, the others flush right.
+def format_table(header: Sequence[str], rows: Iterable[Sequence], left: int = 1) -> str:
+    """Return a table as text, the first ``left`` columns flush left, the others flush right.
 
     Args:
         header (Sequence[str]): Names of the columns.
@@ -18,7 +19,7 @@ def format_table(header, rows, left=1):
                                for i, (cell, width) in enumerate(zip(line, widths))).rstrip() for line in lines)
 
 
-def shorten(names, most=5):
+def shorten(names: Iterable, most: int = 5) -> str:
     """Return names separated by commas, cut after ``most``: ``shorten('abc', 2)`` is ``a, b and 1 more``."""
     names = list(map(str, names))
     return ', '.join(names[:most]) + (f' and {len(names) - most} more' if len(names) > most else '')

@@ -23,8 +23,8 @@ def test_what_fails_leaves_the_old_file(tmp_path):
 
 def test_no_place_to_write(tmp_path):
     (tmp_path / 'file').write_text('')
-    with pytest.raises(UserError, match='cannot be written'), files.whole_file(tmp_path / 'file' / 'a.txt') as temporary:
-        temporary.write_text('')
+    with pytest.raises(UserError, match='cannot be written'), files.whole_file(tmp_path / 'file' / 'a.txt') as file:
+        file.write_text('')
 
 
 @pytest.mark.parametrize(('path', 'good'), [

@@ -1,4 +1,5 @@
 """The bar counts, tells the time left, and is one line on a terminal."""
+import gc
 import io
 import sys
 
@@ -56,9 +57,15 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_on_a_terminal_what_goes_on_is_taken_away(monkeypatch):
+def use_terminal(monkeypatch):
+    """Put a terminal in the place of stderr; in the test itself, as pytest sets stderr after the fixtures."""
     terminal = Terminal()
     monkeypatch.setattr(sys, 'stderr', terminal)
+    return terminal
+
+
+def test_on_a_terminal_what_goes_on_is_taken_away(monkeypatch):
+    terminal = use_terminal(monkeypatch)
     bar = progress.Bar(2, 'images')
     bar.add()
     bar.say('b.png is skipped')
@@ -69,3 +76,36 @@ def test_on_a_terminal_what_goes_on_is_taken_away(monkeypatch):
     shown = terminal.getvalue()
     assert 'b.png is skipped' in shown and shown.rstrip().endswith('done')
     assert '2 images in 0:00' in shown and '\x1b[2K' in shown
+
+
+def test_brackets_in_names_are_shown_as_they_are(monkeypatch):
+    terminal = use_terminal(monkeypatch)
+    bar = progress.Bar(2, 'parts of [bold]a[/]')
+    bar.add()
+    bar.say('[red]b[/]')
+    bar.end('done')
+    assert '1 of 2 parts of [bold]a[/]' in terminal.getvalue() and '[red]b[/]' in terminal.getvalue()
+
+
+def test_the_cursor_comes_back_after_an_error(monkeypatch):
+    terminal = use_terminal(monkeypatch)
+    def fail():
+        bar = progress.Bar(2, 'images')
+        bar.add()
+        raise KeyError
+
+    with pytest.raises(KeyError) as raised:
+        fail()
+    assert '\x1b[?25l' in terminal.getvalue() and '\x1b[?25h' not in terminal.getvalue(), 'the bar is there'
+    # The traceback holds the bar; a tool ends here.
+    del raised
+    gc.collect()
+    assert terminal.getvalue().rfind('\x1b[?25h') > terminal.getvalue().rfind('\x1b[?25l')
+
+
+def test_what_is_printed_to_a_file_does_not_go_to_the_terminal(monkeypatch, capsys):
+    terminal = use_terminal(monkeypatch)
+    bar = progress.Bar(2, 'images')
+    print('for the file')
+    bar.end('done')
+    assert capsys.readouterr().out == 'for the file\n' and 'for the file' not in terminal.getvalue()

@@ -1,5 +1,7 @@
-"""Tables line up."""
-from convnext_mm.utils.text import format_table
+"""Tables line up, and lists of names are cut."""
+import pytest
+
+from convnext_mm.utils.text import format_table, shorten
 
 
 def test_columns():
@@ -7,3 +9,10 @@ def test_columns():
         'part        n\n'
         'a       12345\n'
         'longer      1')
+
+
+@pytest.mark.parametrize(('names', 'most', 'text'), [
+    ('abc', 5, 'a, b, c'), ('abc', 3, 'a, b, c'), ('abc', 2, 'a, b and 1 more'), ((), 5, ''),
+    ((1, 2, 3), 1, '1 and 2 more')])
+def test_lists_of_names(names, most, text):
+    assert shorten(names, most) == text
