@@ -1,7 +1,7 @@
-"""Child registries of mmengine's, so that ``convnext_mm.X`` resolves from every scope without ``custom_imports``.
+"""Child registries, so that ``convnext_mm.X`` resolves from every scope without ``custom_imports``.
 
-mmengine's ``Registry.get`` imports ``<scope>.registry`` for a scope it has not seen, and a registry imports its
-``locations`` when something is first asked of it.
+mmengine's ``Registry.get`` imports ``<scope>.registry`` for a scope it has not seen yet, and a registry imports its
+``locations`` when it is first asked for a name.
 """
 from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS

@@ -1,4 +1,4 @@
-"""Which checkpoint a run goes on from."""
+"""Choose the checkpoint from which a run goes on."""
 import logging
 import os
 from pathlib import Path
@@ -11,16 +11,19 @@ from convnext_mm.checkpoint.files import read
 from convnext_mm.utils.configs import type_name
 from convnext_mm.utils.errors import UserError
 
+#: How files begin from which no run goes on: unfinished ones, the best weights, steps that were not finite.
+_OTHER = ('.', 'best_', 'nonfinite_')
 
-def find_checkpoint(work_dir):
-    """The newest whole checkpoint of a run in ``work_dir``, as (path, content), or None where there is no checkpoint.
 
-    Damaged files are named and passed over, as are those without the optimizer's state, such as the best ones.
+def find_checkpoint(work_dir) -> tuple[str, dict] | None:
+    """Return (path, content) of the newest whole checkpoint in ``work_dir``, or None where there is no checkpoint.
+
+    Skip damaged files with a warning, and files without the optimizer's state.
 
     Raises:
         UserError: All checkpoints are damaged.
     """
-    files = sorted((f for f in Path(work_dir).glob('*.pth') if not f.name.startswith(('best_', 'nonfinite_'))),
+    files = sorted((f for f in Path(work_dir).glob('*.pth') if not f.name.startswith(_OTHER)),
                    key=lambda f: f.stat().st_mtime_ns, reverse=True)
     damaged = []
     for file in files:
@@ -38,15 +41,23 @@ def find_checkpoint(work_dir):
     return None
 
 
-def set_resume(cfg, resume):
-    """Resume from the newest whole checkpoint of the work dir (``auto``) or from a file; None leaves it to the config.
+def set_resume(cfg, resume: str | None) -> None:
+    """Write into the config from which checkpoint the run goes on, and with which seed.
 
-    The run's seed, from which all of its randomness follows, is the checkpoint's.
+    All randomness of a run follows from its seed, so a resumed run takes the seed of its checkpoint.
+
+    Args:
+        cfg (Config): With ``work_dir`` set.
+        resume (str, optional): A file, or ``auto`` for the newest whole checkpoint in the work dir; None leaves the
+            choice to the config.
+
+    Raises:
+        UserError: The file does not exist, all checkpoints are damaged, or the strategy is DeepSpeed's.
     """
     if resume is None:
         resume = cfg.get('load_from') or 'auto'
         if not cfg.get('resume') or not (resume == 'auto' or os.path.isfile(resume)):
-            # Nothing to resume, or something that mmengine fetches.
+            # There is nothing to resume, or mmengine fetches it.
             return
     elif type_name(cfg.get('strategy')) == 'DeepSpeedStrategy':
         raise UserError("--resume cannot read DeepSpeed's checkpoints, which are folders: leave it out and name one by "

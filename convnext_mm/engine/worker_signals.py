@@ -1,4 +1,4 @@
-"""Signals that a scheduler sends to every process of a job: workers of data loaders leave them to the main process."""
+"""Keep signals that a scheduler sends to every process of a job from ending the workers of data loaders."""
 import functools
 import multiprocessing
 import os
@@ -7,15 +7,15 @@ import threading
 
 
 def shield_workers(loader, signals):
-    """Let the workers that a loader is going to start end by no signal but their own parent's.
+    """Let only their parent's signals end the workers that a loader is going to start.
 
-    torch's workers end by a SIGTERM from anywhere, and take the training along.
+    torch's workers end by a SIGTERM from any process, and then the training fails.
 
     Args:
         loader (DataLoader): Without workers yet.
-        signals (Sequence[signal.Signals]): Those to leave alone.
+        signals (Sequence[signal.Signals]): The signals to ignore from other processes.
     """
-    # macOS cannot tell who sent a signal.
+    # macOS and Windows cannot tell who sent a signal.
     if hasattr(signal, 'sigwaitinfo'):
         loader.worker_init_fn = functools.partial(_start_worker, loader.worker_init_fn, signals)
 
@@ -28,7 +28,8 @@ def _start_worker(start, signals, worker):
 
 
 def _wait_for_parent(signals):
+    """End this worker when its parent sends one of the signals."""
     while signal.sigwaitinfo(signals).si_pid != multiprocessing.parent_process().pid:
         pass
-    # As torch's own handler ends them.
+    # torch's own handler ends a worker in the same way.
     os._exit(0)

@@ -5,6 +5,7 @@ import pytest
 
 from convnext_mm.engine import run_status
 from convnext_mm.engine.run_status import begin_status, read_status, update_status
+from convnext_mm.utils import files
 
 
 def test_a_run_that_begins_keeps_the_last_validation_alone(tmp_path):
@@ -21,8 +22,8 @@ def test_a_status_that_cannot_be_written_takes_no_run_along(tmp_path, monkeypatc
     def fail(*args):
         raise OSError(number, 'no')
     begin_status(tmp_path)
-    monkeypatch.setattr(run_status, 'write_whole', fail)
+    monkeypatch.setattr(files.os, 'replace', fail)
     told = []
-    monkeypatch.setattr(run_status, 'print_log', lambda line, **kwargs: told.append(line), raising=False)
+    monkeypatch.setattr(run_status, 'print_log', lambda line, **kwargs: told.append(line))
     update_status(tmp_path, state='failed')
     assert read_status(tmp_path)['state'] == 'running' and 'status.json' in told[0]

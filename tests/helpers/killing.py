@@ -1,4 +1,4 @@
-"""Runs of the demo's models that are killed at chosen moments and resumed; see test_resume.py."""
+"""Train the demo's models, kill the runs at chosen moments and resume them; for test_resume.py."""
 import contextlib
 import json
 import multiprocessing
@@ -38,8 +38,9 @@ def killed_at(moment):
 
     from mmengine.runner import ValLoop
 
-    from convnext_mm.engine.hooks import checkpoint as checkpoint_writing
+    from convnext_mm.engine.hooks import checkpoint
     from convnext_mm.engine.runner import step_guard
+    from convnext_mm.utils.files import whole_file
     what, count = moment or ('never', 0)
 
     def countdown(action, function):
@@ -52,25 +53,25 @@ def killed_at(moment):
             return function(*args, **kwargs)
         return counted
 
-    def half_write(path, *parts):
-        # What a kill leaves behind between two writes of one file.
-        Path(f'{path}.1.partial').write_bytes(bytes(parts[0][:len(parts[0]) // 2]))
-        kill()
+    def half_write(backend, content, path):
+        # A kill leaves the temporary file behind.
+        with whole_file(path) as temporary:
+            temporary.write_bytes(content[:len(content) // 2])
+            kill()
 
-    guard, patch = step_guard.StepGuard, mock.patch.object
+    guard, backend, removal = step_guard.StepGuard, checkpoint.AtomicBackend, checkpoint._LateRemoval
+    patch = mock.patch.object
     with {'never': contextlib.nullcontext,
           'step': lambda: patch(guard, 'stop_if_needed', countdown(lambda *_: kill(), guard.stop_if_needed)),
-          'write': lambda: patch(checkpoint_writing, 'write_whole',
-                                 countdown(half_write, checkpoint_writing.write_whole)),
+          'write': lambda: patch(backend, 'put', countdown(half_write, backend.put)),
           'validation': lambda: patch(ValLoop, 'run_iter', countdown(lambda *_: kill(), ValLoop.run_iter)),
-          'removal': lambda: patch(checkpoint_writing._LateRemoval, 'flush',
-                                   countdown(lambda *_: kill(), checkpoint_writing._LateRemoval.flush)),
+          'removal': lambda: patch(removal, 'flush', countdown(lambda *_: kill(), removal.flush)),
           }[what]():
         yield
 
 
 def _train(model, folder, work_dir, iterations, workers, moment, extra):
-    # Loader workers outlive a process that was killed; they are ended by the group.
+    # The workers of data loaders outlive a killed process. A group of its own lets `train` kill them.
     os.setsid()
     torch.set_num_threads(1)
     os.chdir(folder)
@@ -93,12 +94,13 @@ def _context():
     context = multiprocessing.get_context('forkserver')
     # Imported once; each run is a fork.
     context.set_forkserver_preload(['mmdet.models', 'mmdet.datasets', 'mmseg.models', 'mmseg.datasets',
-                                    'convnext_mm.engine.settings', 'convnext_mm.engine.runner.loops', 'killing'])
+                                    'convnext_mm.engine.settings', 'convnext_mm.engine.runner.loops',
+                                    'tests.helpers.killing'])
     return context
 
 
 def train(model, folder, work_dir, iterations, workers=0, moment=None, extra=()):
-    """Train in a process of its own; return its exit code, -9 when it was killed."""
+    """Train in a new process, and return its exit code: -9 if it was killed."""
     process = _context().Process(target=_train, args=(model, str(folder), work_dir, iterations, workers, moment, extra))
     process.start()
     process.join()
@@ -114,7 +116,7 @@ def make_data(folder):
 
 
 def losses(work_dir):
-    """Every logged iteration's values of a run that may consist of several: step -> list of {name: value}."""
+    """Return {step: list of {name: value}} of all that a run and its resumed parts logged."""
     found = {}
     for file in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
         for line in file.read_text().splitlines():
@@ -126,6 +128,6 @@ def losses(work_dir):
 
 
 def weights(work_dir):
-    """The last checkpoint's state dict."""
+    """Return the state dict of the last checkpoint."""
     from convnext_mm.checkpoint.files import read
     return read((Path(work_dir) / 'last_checkpoint').read_text().strip())['state_dict']

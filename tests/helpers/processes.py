@@ -1,4 +1,4 @@
-"""Functions that several processes run together, connected by gloo."""
+"""Run a function in several processes that are connected by gloo."""
 import faulthandler
 import multiprocessing
 import os
@@ -23,16 +23,16 @@ def _work(function, rank, count, folder, arguments):
     except BaseException:
         traceback.print_exc()
         os._exit(1)
-    # Without the shutdown of an interpreter that the other process might wait for.
+    # Skip the shutdown of the interpreter: the other process might wait for it forever.
     os._exit(0)
 
 
 def run(function, *arguments, count=2, timeout=600):
     """Call a function of a module in ``count`` connected processes (unconnected: 1); return what each returns."""
     context = multiprocessing.get_context('forkserver')
-    # Imported once, where installed; each process is a fork.
+    # These modules are imported once, where they are installed, and each process is a fork.
     context.set_forkserver_preload(['mmdet.models', 'mmseg.models', 'convnext_mm.apis.train',
-                                    'convnext_mm.engine.runner.loops', 'engines'])
+                                    'convnext_mm.engine.runner.loops', 'tests.helpers.engines'])
     with tempfile.TemporaryDirectory() as folder:
         processes = [context.Process(target=_work, args=(function, rank, count, folder, arguments))
                      for rank in range(count)]

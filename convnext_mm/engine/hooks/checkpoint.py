@@ -1,4 +1,4 @@
-"""Checkpoints of a training run, written so that there is always a whole one."""
+"""Write the checkpoints of a training run so that there is always a whole one."""
 import errno
 import os
 import shutil
@@ -13,18 +13,18 @@ from convnext_mm.utils.errors import RunStopped, UserError
 from convnext_mm.utils.files import WriteError, whole_file
 from convnext_mm.utils.parameters import plain_name
 
-#: ``backend_args`` with which mmengine writes through this module.
+#: ``backend_args`` that make mmengine write by ``AtomicBackend``.
 ATOMIC = dict(backend='convnext_mm')
-#: Checkpoints of interrupted runs, by iteration.
+#: Name of an interrupted run's checkpoint, by iteration.
 INTERRUPTED = 'interrupted_iter_{}.pth'
-#: Key of mmengine's message hub: iteration of the last validation of whose consequences the state knows.
+#: Key of mmengine's message hub: iteration of the last validation whose effects (schedule, best score) the state has.
 VALIDATED = 'validated_iter'
 
 
 class AtomicBackend(LocalBackend):
-    """mmengine's local files, except that a checkpoint appears under its name when it is whole."""
+    """mmengine's backend for local files, except that a file gets its name only when it is whole."""
 
-    def put(self, obj, filepath):
+    def put(self, obj: bytes, filepath) -> None:
         """Write the bytes of ``torch.save``.
 
         Raises:
@@ -43,7 +43,8 @@ register_backend('convnext_mm', AtomicBackend)
 
 
 def _check_room(model, folder):
-    # Weights and buffers, and two moments of every parameter that is trained; of a sharded model, the whole.
+    """Raise a ``UserError`` where the disk has no room for one checkpoint."""
+    # Weights and buffers, and two moments of every trained parameter. A sharded model's state dict is the whole one.
     trained = {plain_name(name) for name, p in model.named_parameters() if p.requires_grad}
     need = sum(t.numel() * t.element_size() * (3 if plain_name(name) in trained else 1)
                for name, t in model.state_dict().items())
@@ -54,7 +55,7 @@ def _check_room(model, folder):
 
 
 class _LateRemoval:
-    """A file backend that removes files only when it is told to."""
+    """A file backend that keeps files to remove in a list until ``flush``."""
 
     def __init__(self, backend):
         self._backend, self._files = backend, []
@@ -72,12 +73,13 @@ class _LateRemoval:
 
 @HOOKS.register_module()
 class CheckpointHook(MMEngineCheckpointHook):
-    """mmengine's, except that checkpoints on disks are written whole or not at all, and outdated ones removed after.
+    """mmengine's hook, except that it writes a checkpoint whole or not at all, and removes outdated ones afterwards.
 
     Args:
         args, kwargs: Those of mmengine's hook.
 
-    Source: `open-mmlab/mmengine` ``hooks/checkpoint_hook.py``, which removes the oldest before it writes the newest.
+    Source: `open-mmlab/mmengine` ``hooks/checkpoint_hook.py``, which removes the oldest file before it writes the
+    newest.
     """
 
     def __init__(self, *args, **kwargs):
@@ -86,7 +88,7 @@ class CheckpointHook(MMEngineCheckpointHook):
             self.backend_args = ATOMIC
 
     def before_train(self, runner):
-        """mmengine's; also raises a ``UserError`` where the disk has no room for a checkpoint."""
+        """Do what mmengine's hook does, and raise a ``UserError`` where the disk has no room for a checkpoint."""
         super().before_train(runner)
         if self.backend_args is ATOMIC:
             _check_room(runner.model, self.out_dir)
@@ -97,16 +99,16 @@ class CheckpointHook(MMEngineCheckpointHook):
         self._clean(runner)
 
     def _save_best_checkpoint(self, runner, metrics):
-        # Last of what a validation does; after a better score, the run's state is written once more.
+        # mmengine calls this at the end of a validation. After a better score it writes the run's state once more.
         runner.message_hub.update_info(VALIDATED, runner.iter)
         super()._save_best_checkpoint(runner, metrics)
         self._clean(runner)
 
     def _clean(self, runner):
         if not is_main_process():
-            # The first one may still be writing.
+            # The main process may still be writing.
             return
         self.file_backend.flush()
         for interrupted in Path(runner.work_dir).glob(INTERRUPTED.format('*')):
-            # DeepSpeed's are folders.
+            # DeepSpeed writes folders.
             (shutil.rmtree if interrupted.is_dir() else Path.unlink)(interrupted)

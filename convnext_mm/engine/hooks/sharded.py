@@ -1,4 +1,4 @@
-"""Hooks of a run whose parameters are divided among processes (``convnext_mm.engine.runner.strategies``)."""
+"""Hooks for models whose parameters are divided among processes (``convnext_mm.engine.runner.strategies``)."""
 from mmengine.hooks import EMAHook, Hook
 from mmengine.registry import MODELS
 from torch import nn
@@ -8,25 +8,27 @@ from convnext_mm.registry import HOOKS
 
 @HOOKS.register_module()
 class WholeValidationHook(Hook):
-    """Validates a plain model with the weights of now.
+    """Validate with a whole, plain copy of the model instead of the sharded one.
 
-    A sharded model is gathered by all processes at the same time, whenever one calls it; in validation some call it
-    more often than others, as with windows that slide over images of different sizes, and would wait forever.
+    Every call of a sharded model needs all processes at the same time. In validation some processes call the model
+    more often than others, for example where windows slide over images of different sizes, and would wait forever.
     """
 
-    # After the averages took the place of the weights.
+    # After EMAHook has replaced the weights by their averages.
     priority = 'LOWEST'
 
     def before_val_epoch(self, runner):
+        """Put the copy in the model's place."""
         self._sharded = runner.model
         runner.model = runner.strategy.build_whole_model()
 
     def after_val_epoch(self, runner, metrics=None):
+        """Put the sharded model back."""
         runner.model = self._sharded
 
 
 class _Shards(nn.Module):
-    """This process's shards and the buffers of a sharded model, as parameters and buffers of a plain one."""
+    """A plain module with this process's shards of a sharded model as parameters, and its buffers as buffers."""
 
     def __init__(self, model):
         super().__init__()
@@ -37,22 +39,23 @@ class _Shards(nn.Module):
 
 @HOOKS.register_module()
 class ShardedEMAHook(EMAHook):
-    """mmengine's EMAHook for a sharded model: each process averages its shards; checkpoints hold whole averages.
+    """Average a sharded model as mmengine's EMAHook does: each process its shards; checkpoints hold whole averages.
 
     Args:
         args, kwargs: Those of mmengine's hook.
     """
 
     def before_run(self, runner):
-        # mmengine's FlexibleRunner loads checkpoints before this.
+        """Build the averages, unless ``after_load_checkpoint`` has done so."""
+        # mmengine's FlexibleRunner loads checkpoints before it calls this.
         if not hasattr(self, 'ema_model'):
             self.src_model = _Shards(runner.model)
             self.ema_model = MODELS.build(self.ema_cfg, default_args=dict(model=self.src_model))
 
     def before_save_checkpoint(self, runner, checkpoint):
-        """Put the averages in place of the weights, and those under ``ema_state_dict``, as mmengine's hook does."""
+        """Swap averages and weights in the file, as mmengine's hook does: the weights go to ``ema_state_dict``."""
         self._swap_ema_parameters()
-        # Buffers are the model's own, which change back.
+        # Clone, because the next swap changes the model's buffers in place.
         averages = {name: tensor.clone() for name, tensor in runner.strategy.model_state_dict().items()}
         self._swap_ema_parameters()
         checkpoint['ema_state_dict'] = {'steps': self.ema_model.steps.clone(), **{
@@ -60,7 +63,7 @@ class ShardedEMAHook(EMAHook):
         checkpoint['state_dict'] = averages
 
     def after_load_checkpoint(self, runner, checkpoint):
-        """On resume, take the averages over; else they begin with the weights at the first step."""
+        """Load the averages on resume; otherwise they start from the weights at the first step."""
         self.before_run(runner)
         if not runner._resume or 'ema_state_dict' not in checkpoint:
             return

@@ -76,7 +76,8 @@ def run(folder, decay=DECAY, iterations=5):
     hooks = RUNTIME.default_hooks.to_dict()
     hooks['logger'].update(interval=2)
     runner = Runner(
-        Classifier(), str(folder), train_dataloader=loader, val_dataloader=dict(loader, sampler=dict(type='DefaultSampler')),
+        Classifier(), str(folder), train_dataloader=loader,
+        val_dataloader=dict(loader, sampler=dict(type='DefaultSampler')),
         train_cfg=dict(type='IterBasedTrainLoop', max_iters=iterations, val_interval=iterations), val_cfg=dict(),
         val_evaluator=[Count()],
         optim_wrapper=dict(optimizer=dict(type='AdamW', lr=1e-2), **decay),
@@ -132,7 +133,8 @@ def test_without_tensorboard_a_run_goes_on_and_says_so(tmp_path, monkeypatch):
     assert said == ['No TensorBoard logs: tensorboard is not installed (pip install tensorboard)']
 
 
-CONFIGS = [row['config'] for row in published()['coco'] + published()['ade20k']] + ['demo/cascade.py', 'demo/upernet.py']
+CONFIGS = [*(row['config'] for row in published()['coco'] + published()['ade20k']),
+           'demo/cascade.py', 'demo/upernet.py']
 
 
 @pytest.mark.parametrize('config', CONFIGS)
