@@ -2,8 +2,8 @@
 
 Each page is read from top to bottom in a folder that looks like a clone with data: `configs/` and `tools/` are the
 project's, `data/` holds a few drawn images in COCO's and in ADE20K's layout and classes, and the checkpoints that the
-pages name are there, of small random models. What `tools/train.py` and `tools/test.py` read is shrunk (`shrink`): narrow
-models, small images, an iteration or two. The fenced blocks of a page mean:
+pages name are there, of small random models. What `tools/train.py` and `tools/test.py` read is shrunk (`shrink`):
+narrow models, small images, an iteration or two. The fenced blocks of a page mean:
 
 - ``bash``: commands, which must succeed. `python tools/X.py` runs in this process, anything else in a shell.
 - ``bash`` after ``<!-- not run: REASON -->``: commands that are not run here.

@@ -15,7 +15,8 @@ COLUMNS = {
 
 @pytest.mark.parametrize(('task', 'row'), [(t, r) for t in COLUMNS for r in published()[t]], ids=lambda v: str(v)[:40])
 def test_model_table(task, row):
-    line, = re.findall(rf'^\| \[{re.escape(row["config"])}\]\(configs/{re.escape(row["config"])}\) \|(.*)\|$', README, re.M)
+    config = re.escape(row['config'])
+    line, = re.findall(rf'^\| \[{config}\]\(configs/{config}\) \|(.*)\|$', README, re.M)
     cells = [cell.strip().removesuffix(' M').removesuffix(' G') for cell in line.split('|')]
     values = [row[key] for key in COLUMNS[task]]
     assert cells[:-1] == [str(v[0] if isinstance(v, list) else v) for v in values]

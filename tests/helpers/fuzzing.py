@@ -18,7 +18,8 @@ def damages(length, insertions=()):
         insertions (Sequence[bytes]): What may be put in besides random bytes.
     """
     # The ends of a file hold what the rest is read by.
-    place = st.one_of(st.integers(0, length), st.integers(0, min(200, length)), st.integers(max(length - 400, 0), length))
+    place = st.one_of(st.integers(0, length), st.integers(0, min(200, length)),
+                      st.integers(max(length - 400, 0), length))
     inserted = st.one_of(st.binary(max_size=12), st.sampled_from([b'\xff' * 8, b'\0' * 8, *insertions]))
     what = st.sampled_from(['flip', 'write', 'insert', 'delete', 'cut', 'repeat'])
     return st.lists(st.tuples(what, place, st.integers(0, 255), inserted), min_size=1, max_size=4)
@@ -67,7 +68,8 @@ def bounded():
 
 def run(check, examples):
     """Call a hypothesis test with ``examples`` examples, always the same ones."""
-    settings(max_examples=examples, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))(check)()
+    settings(max_examples=examples, deadline=None, derandomize=True, database=None,
+             suppress_health_check=list(HealthCheck))(check)()
 
 
 def show(tally):
