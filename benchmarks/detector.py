@@ -28,7 +28,7 @@ from mmengine.registry import MODELS, init_default_scope
 from convnext_mm import ARCHS
 from convnext_mm.apis.arguments import Parser
 from convnext_mm.apis.cli import run
-from convnext_mm.checkpoint.namings import convert
+from convnext_mm.checkpoint.state_dicts import convert
 from convnext_mm.swap.samples import draw_batch
 from convnext_mm.utils.errors import UserError
 from convnext_mm.utils.progress import Bar, Line

@@ -8,7 +8,7 @@ import torch
 import torch.nn as nn
 
 from convnext_mm import ARCHS, ConvNeXt
-from convnext_mm.checkpoint.namings import convert, parse
+from convnext_mm.checkpoint.state_dicts import convert, parse
 from convnext_mm.utils.errors import ArgumentValueError, UserError
 
 #: Names that bars speak of.

@@ -1,4 +1,4 @@
-"""Published weights into a cache folder: resumed when interrupted, checked, from a mirror if one is named.
+"""Find checkpoints, and fetch published ones into a cache folder: resumed, checked, from a mirror if one is named.
 
 The cache is torch's (``TORCH_HOME``, else ``$XDG_CACHE_HOME/torch``, ``hub/checkpoints`` below), so files that timm,
 mmengine or torchvision fetched are found.
@@ -10,22 +10,19 @@ import http.client
 import os
 import re
 import sys
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
 
 import torch.hub
+from filelock import FileLock
+from rich.filesize import decimal
 
 from convnext_mm.checkpoint.errors import CheckpointError, Refused
 from convnext_mm.checkpoint.files import read
 from convnext_mm.published.weights import weights
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+from convnext_mm.utils.progress import Bar, Line
 
 MIRROR = 'CONVNEXT_MM_MIRROR'
 _HTTP = ('http://', 'https://')
@@ -34,8 +31,8 @@ _CHUNK = 1 << 20
 _CHECKSUM = re.compile(r'-([0-9a-f]{8,64})\.(?:pth|pt|bin|safetensors)$')
 
 
-def locate(source):
-    """The path of a checkpoint, fetched into the cache first where need be.
+def locate(source: str | Path) -> str:
+    """Return the path of a checkpoint; fetch it into the cache first unless it is there.
 
     Args:
         source (str | Path): See ``resolve``.
@@ -47,8 +44,8 @@ def locate(source):
     return fetch(path) if path.startswith(_HTTP) else path
 
 
-def resolve(source):
-    """The path or http(s) address that a checkpoint is meant by; nothing is fetched.
+def resolve(source: str | Path) -> str:
+    """Return the path or http(s) address that a checkpoint is meant by; fetch nothing.
 
     Args:
         source (str | Path): A path, an http(s) or file address, or a short name of ``convnext_mm.published.weights``.
@@ -75,15 +72,16 @@ def resolve(source):
                           f'convnext_tiny_in1k{hint}')
 
 
-def cache_folder():
-    """Where fetched files are kept."""
+def cache_folder() -> Path:
+    """Return the folder where fetched files are kept."""
     return Path(torch.hub.get_dir(), 'checkpoints')
 
 
-def cache_path(url):
-    """Where a fetched file is kept: by its name alone if it is published or tells its checksum, as torch keeps it.
+def cache_path(url: str) -> Path:
+    """Return where a fetched file is kept.
 
-    Any other name, such as ``model.safetensors``, may be that of many files, so a folder for the address keeps it.
+    A file that is published, or whose name tells its checksum, lies where torch keeps it. Any other name, such as
+    ``model.safetensors``, may be that of many files, so each address has a folder of its own.
     """
     name = Path(urllib.parse.urlsplit(url).path).name
     if name in ('', '..'):
@@ -93,7 +91,7 @@ def cache_path(url):
     return cache_folder() / hashlib.sha256(url.encode()).hexdigest()[:16] / name
 
 
-def fetch(url):
+def fetch(url: str) -> str:
     """Fetch ``url`` into the cache unless it is there; return the path.
 
     An interrupted download goes on where it stopped. With ``CONVNEXT_MM_MIRROR`` set, the file is taken from below
@@ -107,49 +105,42 @@ def fetch(url):
         return str(path)
     mirror = os.environ.get(MIRROR, '').rstrip('/')
     addresses = [f'{mirror}{urllib.parse.urlsplit(url).path}', f'{mirror}/{path.name}'] if mirror else [url]
-    by_hand = f'fetch {url} where you can and put it at {path}, or name a mirror in {MIRROR}'
+    lock = path.with_name(f'{path.name}.lock')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # The processes of a distributed run ask for the same file: one fetches it, the others find it.
-        with _lock(_part(path)):
-            if path.is_file():
-                return str(path)
-            for address in addresses:
-                try:
-                    return _download(address, path)
-                except urllib.error.HTTPError as error:
-                    # The next address may have it; only the last failure is the user's to see.
-                    failure = f'{address} answers {error.code} {error.reason}'
-                except (urllib.error.URLError, http.client.HTTPException, ValueError) as error:
-                    failure = f'{address} cannot be reached ({getattr(error, "reason", None) or error})'
-    except OSError as error:
+        with FileLock(lock):
+            failure = None if path.is_file() else _try_addresses(addresses, path)
+    # Older versions of filelock raise the latter where the file system has no locks.
+    except (OSError, NotImplementedError) as error:
         failure = f'{url} cannot be kept in the cache, or its transfer stopped ({error})'
-    raise CheckpointError(f'{failure}; {by_hand}')
+    if failure:
+        raise CheckpointError(f'{failure}; fetch {url} where you can and put it at {path}, or name a mirror in '
+                              f'{MIRROR}')
+    # Safe only now: whoever waits for this lock, or makes a new one, finds the file. After a failure two processes
+    # could each hold a lock, one removed and one new, and write the same partial file.
+    with contextlib.suppress(OSError):
+        lock.unlink()
+    return str(path)
 
 
-def _part(path):
-    return path.with_name(f'{path.name}.part')
-
-
-@contextlib.contextmanager
-def _lock(path):
-    with contextlib.ExitStack() as stack:
-        while True:
-            file = stack.enter_context(open(path, 'ab'))
-            if fcntl:
-                fcntl.flock(file, fcntl.LOCK_EX)
-            # Whoever had the lock may have removed or renamed the file that was waited for.
-            if path.is_file() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                break
+def _try_addresses(addresses, path):
+    """Download a file from the first address that has it; return what went wrong, in words, if none has."""
+    for address in addresses:
         try:
-            yield
-        finally:
-            if path.is_file() and not path.stat().st_size:
-                path.unlink()
+            _download(address, path)
+            return None
+        except urllib.error.HTTPError as error:
+            # The next address may have it; the user sees the last failure alone.
+            failure = f'{address} answers {error.code} {error.reason}'
+        except (urllib.error.URLError, http.client.HTTPException, ValueError) as error:
+            failure = f'{address} cannot be reached ({getattr(error, "reason", None) or error})'
+    return failure
 
 
 def _download(address, path):
-    part = _part(path)
+    """Download a file into ``<name>.part``, from where it ends, check it and rename it to its name."""
+    part = path.with_name(f'{path.name}.part')
     start = part.stat().st_size if part.is_file() else 0
     request = urllib.request.Request(address, headers={'Range': f'bytes={start}-'} if start else {})
     try:
@@ -157,33 +148,52 @@ def _download(address, path):
     except urllib.error.HTTPError as error:
         if error.code != 416 or not start:
             raise
-        # Nothing lies behind what we have: it is complete, or of another file. Emptied, as it is also the lock.
-        os.truncate(part, 0)
-        return _download(address, path)
+        # The server has nothing beyond what is here: the part is complete, or of another file.
+        part.unlink()
+        _download(address, path)
+        return
     with response:
         # A server that does not resume sends the whole file.
         start = start if response.status == 206 else 0
         length = response.headers.get('Content-Length')
         total = start + int(length) if length else None
         with open(part, 'ab' if start else 'wb') as file:
-            progress = _Progress(path.name, total)
-            # A connection that breaks is told by the size below.
-            with contextlib.suppress(http.client.HTTPException, ConnectionError):
-                while chunk := response.read(_CHUNK):
-                    file.write(chunk)
-                    progress.show(file.tell())
+            _receive(response, file, path.name, total)
     size = part.stat().st_size
     if total is not None and size != total:
         raise CheckpointError(f'{address} broke off after {size} of {total} bytes; the same call goes on from there')
     _check(part, address, path.name)
     os.replace(part, path)
-    return str(path)
+
+
+def _receive(response, file, name, total):
+    """Append what a server sends to a file, and show how much came; a broken connection ends it without an error.
+
+    Args:
+        total (int | None): Bytes of the whole file, if the server tells.
+    """
+    size = file.tell()
+    bar = Bar(total, f'of {name} fetched', size=True, done=size) if total else None
+    line = None if bar else Line(sys.stderr)
+    try:
+        with contextlib.suppress(http.client.HTTPException, ConnectionError):
+            while chunk := response.read(_CHUNK):
+                file.write(chunk)
+                size += len(chunk)
+                if bar:
+                    bar.add(len(chunk))
+                else:
+                    line.show(f'{decimal(size)} of {name} fetched')
+    finally:
+        # A bar that is complete has ended by itself.
+        if size != total:
+            (bar or line).end(f'{decimal(size)} of {name} fetched')
 
 
 def _check(part, address, name):
-    """Remove what is no whole checkpoint, or not the one that its name's checksum promises, and raise."""
+    """Remove a file that is no whole checkpoint, or not the one that its name's checksum promises, and raise."""
     try:
-        # What a pickle asks for is not the transfer's concern.
+        # A pickle that asks for too much is sound: reading it later says what it wants.
         with contextlib.suppress(Refused):
             read(part)
         expected = _CHECKSUM.search(name)
@@ -197,20 +207,3 @@ def _check(part, address, name):
     except CheckpointError as error:
         part.unlink()
         raise CheckpointError(f'what came from {address} was thrown away: {error}') from error
-
-
-class _Progress:
-    """A line on stderr: kept up to date on a terminal, repeated every ten seconds in a log."""
-
-    def __init__(self, name, total):
-        self.name, self.total = name, total
-        self.terminal = sys.stderr.isatty()
-        self.due = 0.
-
-    def show(self, size):
-        complete = size == self.total
-        if time.monotonic() < self.due and not complete:
-            return
-        self.due = time.monotonic() + (.2 if self.terminal else 10)
-        text = f'fetching {self.name}: {size / 1e6:.1f} MB' + (f' of {self.total / 1e6:.1f} MB' if self.total else '')
-        print(text, file=sys.stderr, flush=True, end='\r' if self.terminal and not complete else '\n')

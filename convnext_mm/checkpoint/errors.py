@@ -1,4 +1,4 @@
-"""What can be wrong with a checkpoint."""
+"""Errors of checkpoints."""
 import contextlib
 
 from convnext_mm.utils.errors import UserError
@@ -9,12 +9,12 @@ class CheckpointError(UserError, RuntimeError):
 
 
 class Refused(CheckpointError):
-    """A pickle, whole or not, asks for more than ``ALLOWED``."""
+    """A pickle asks for something that is not in ``safe_pickle.ALLOWED``; the file itself may be sound or damaged."""
 
 
 @contextlib.contextmanager
 def naming_file(file):
-    """Put the file's name before what is wrong with it."""
+    """Put a file's name before the message of a ``CheckpointError`` that the block raises."""
     try:
         yield
     except CheckpointError as error:

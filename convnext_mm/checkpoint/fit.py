@@ -1,58 +1,89 @@
-"""Loading ConvNeXt checkpoints of any naming, verified: what fits is loaded, what may differ is named, else it raises.
+"""Load ConvNeXt checkpoints of any naming, verified: load what fits, name what may differ, raise for anything else.
 
-Ways in, all of which end in ``fit_backbone``:
+There are three ways in, and all end in ``fit_backbone``:
 - ``load_pretrained``: a backbone's ``init_cfg=dict(type='Pretrained', ...)``.
-- ``adapt_state_dict``: whatever loads a state dict into a module that contains the backbone, mmengine's and torch's own
-  functions alike; the backbone calls it from ``_load_from_state_dict``.
+- ``adapt_state_dict``: any function, mmengine's or torch's own, that loads a state dict into a module with a backbone
+  in it; the backbone calls it from ``_load_from_state_dict``.
 - ``whole_model.fit_model``: a whole model, heads included; the runner's hook and ``mmengine_loader`` call it.
 """
 import re
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn as nn
 from mmengine.logging import print_log
 
 from convnext_mm.checkpoint.download import locate
 from convnext_mm.checkpoint.errors import CheckpointError, naming_file
 from convnext_mm.checkpoint.files import read
-from convnext_mm.checkpoint.namings import parse, unwrap
+from convnext_mm.checkpoint.state_dicts import Parsed, find_state_dict, parse
 from convnext_mm.published.archs import LETTERS, describe_arch
 from convnext_mm.utils.text import shorten
 
 #: All that a file may hold without a backbone having a place for it: a classifier and the norm before it, the heads of
 #: other builds (timm's ``norm_pre``, DINOv3's ``norms``, the decoder of V2's pre-training), and, by their number,
-#: output norms and stages that the backbone does not build. Modules beside a backbone (neck, heads) come on top
-#: where the backbone alone is loaded.
+#: output norms and stages that the backbone does not build. Where the backbone alone is loaded, the file may also hold
+#: modules beside it (neck, heads).
 MAY_BE_LEFT_OVER = re.compile(r'(?:head|norm|norm_pre|norms|mask_token|proj|decoder|pred)(?:\.|$)')
 _NUMBERED = re.compile(r'(?:norm|stages\.|downsample_layers\.)[0-3]\.')
 #: All that a file may lack: the output norms, which start at identity. Only where the backbone alone is loaded.
 MAY_BE_MISSING = re.compile(r'norm[0-3]\.(?:weight|bias)$')
 #: Entry of a state dict's metadata by which ``fit_model`` tells, once, the model and the backbone that all is verified.
 VERIFIED = 'convnext_mm_verified'
+_STEM = 'downsample_layers.0.0.weight'
 
 
-def load_pretrained(backbone, source, prefix=None):
+class Differences(NamedTuple):
+    """What keeps a state dict from fitting a module."""
+
+    missing: list
+    unexpected: list
+    #: Name -> shape in the file and shape wanted.
+    misshapen: dict
+
+    def raise_any(self, cause: str | None, prefix: str = '') -> None:
+        """Raise a ``CheckpointError`` if there are any, with the cause, if known, and the names after ``prefix``."""
+        shapes = [f'{name} is {there}, wanted {wanted}' for name, (there, wanted) in self.misshapen.items()]
+        kinds = ((self.missing, 'missing'), (self.unexpected, 'unexpected'), (shapes, 'of another shape'))
+        problems = [f'{len(names)} {kind}: {shorten([prefix + name for name in names], 10)}'
+                    for names, kind in kinds if names]
+        if problems:
+            raise CheckpointError('; '.join([*([cause] if cause else []), *problems]))
+
+
+def compare(tensors: dict, own: dict) -> Differences:
+    """Compare tensors with those, of the same names, that a module has."""
+    misshapen = {name: (tuple(tensors[name].shape), tuple(tensor.shape)) for name, tensor in own.items()
+                 if name in tensors and tensors[name].shape != tensor.shape}
+    return Differences([name for name in own if name not in tensors], [name for name in tensors if name not in own],
+                       misshapen)
+
+
+def load_pretrained(backbone: nn.Module, source: str | Path, prefix: str | None = None) -> None:
     """Load a checkpoint into a backbone.
 
     Args:
         backbone (ConvNeXt): The backbone; tensors are copied into it one by one, from the pages of the file.
         source (str): A path, an address or a short name, such as ``convnext_tiny_in1k``.
-        prefix (str, optional): Take only what is named so, such as ``backbone.``; found by itself without.
+        prefix (str, optional): Take only names that start so, such as ``backbone.``. Defaults to the one that the file
+            has.
 
     Raises:
         CheckpointError: Naming the missing, unexpected and misshapen tensors, and the likely cause.
     """
-    state_dict, _ = _read_state_dict(source)
+    content = read(locate(source))
     with naming_file(source):
-        parsed = parse(state_dict, prefix)
-        tensors, summary = fit_backbone(backbone, parsed)
+        state_dict, _ = find_state_dict(content)
+        tensors, summary = fit_backbone(backbone, parse(state_dict, prefix))
     with torch.no_grad():
         for name, parameter in backbone.named_parameters():
             parameter.copy_(tensors[name])
     print_log(f'Loaded {source}: {summary}', logger='current')
 
 
-def fit_backbone(backbone, parsed, prefix='', training=True):
-    """The tensors of a backbone's parameters, by name, and a summary in words.
+def fit_backbone(backbone: Any, parsed: Parsed, prefix: str = '', training: bool = True) -> tuple[dict, str]:
+    """Return the tensors for a backbone's parameters, by name, and a summary in words.
 
     Args:
         backbone (ConvNeXt): Says what is wanted.
@@ -64,41 +95,51 @@ def fit_backbone(backbone, parsed, prefix='', training=True):
     Raises:
         CheckpointError: As ``load_pretrained``.
     """
-    alone = not prefix
-    own = dict(backbone.named_parameters())
-    tensors, notes = dict(parsed.backbone), []
-    stem = 'downsample_layers.0.0.weight'
-    if training and stem in tensors and tensors[stem].shape[1] == 3 != backbone.in_channels:
-        tensors[stem] = adapt_stem(tensors[stem], backbone.in_channels)
-        how = 'the mean of 3' if backbone.in_channels < 3 else '3 repeated and rescaled'
-        notes.append(f'stem adapted to in_channels={backbone.in_channels}: {how}')
-    missing = [name for name in own if name not in tensors]
-    identity = [name for name in missing if alone and MAY_BE_MISSING.match(name)]
-    left_over = [name for name in tensors if name not in own]
-    unexpected = [name for name in left_over if not _NUMBERED.match(name) or _is_built(backbone, name)]
-    unknown = [name[len(parsed.prefix):] for name in parsed.unknown]
-    unexpected += [name for name in unknown if not MAY_BE_LEFT_OVER.match(name)]
-    misshapen = [(name, tuple(tensors[name].shape), tuple(own[name].shape)) for name in own
-                 if name in tensors and tensors[name].shape != own[name].shape]
-    raise_mismatch([prefix + name for name in missing if name not in identity],
-                  [prefix + name for name in unexpected], [(prefix + name, *shapes) for name, *shapes in misshapen],
-                  _cause(backbone, parsed, own))
-    tensors = {name: tensors[name] if name in tensors else torch.full_like(parameter, name.endswith('weight'))
+    own, there = dict(backbone.named_parameters()), dict(parsed.backbone)
+    adapted = training and _STEM in there and there[_STEM].shape[1] == 3 != backbone.in_channels
+    if adapted:
+        there[_STEM] = adapt_stem(there[_STEM], backbone.in_channels)
+    identity, left_over = _check_backbone(backbone, parsed, compare(there, own), prefix)
+    tensors = {name: torch.full_like(parameter, name.endswith('weight')) if name in identity else there[name]
                for name, parameter in own.items()}
-    count = len(own) - len(identity)
-    left_over += [*parsed.classifier, *unknown, *parsed.others]
+    summary = [f'{parsed.naming} naming, {len(own) - len(identity)} of {len(own)} tensors']
+    if adapted:
+        how = 'the mean of 3' if backbone.in_channels < 3 else '3 repeated and rescaled'
+        summary.append(f'stem adapted to in_channels={backbone.in_channels}: {how}')
     if identity:
-        notes.append(f'output norms {", ".join(sorted({name.split(".")[0] for name in identity}))} start at identity')
-    if left_over and alone:
-        notes.append(f'{len(left_over)} tensors left out, of {", ".join(sorted({n.split(".")[0] for n in left_over}))}')
-    return tensors, '; '.join([f'{parsed.format} naming, {count} of {len(own)} tensors', *notes])
+        summary.append(f'output norms {_top_names(identity)} start at identity')
+    if left_over and not prefix:
+        summary.append(f'{len(left_over)} tensors left out, of {_top_names(left_over)}')
+    return tensors, '; '.join(summary)
 
 
-def adapt_stem(weight, in_channels):
-    """The weight ``(C, 3, 4, 4)`` of a stem for another number of image channels.
+def _check_backbone(backbone, parsed, differences, prefix):
+    """Raise unless a file fits a backbone; return the names of norms to start at identity, and of what is left over."""
+    missing, unexpected, _ = differences
+    identity = [name for name in missing if not prefix and MAY_BE_MISSING.match(name)]
+    unknown = [name[len(parsed.prefix):] for name in parsed.unknown]
+    wrong = differences._replace(
+        missing=[name for name in missing if name not in identity],
+        unexpected=[*(name for name in unexpected if not _NUMBERED.match(name) or _is_built(backbone, name)),
+                    *(name for name in unknown if not MAY_BE_LEFT_OVER.match(name))])
+    wrong.raise_any(_find_cause(backbone, parsed), prefix)
+    return identity, [*unexpected, *parsed.classifier, *unknown, *parsed.others]
+
+
+def _top_names(names):
+    """Return the first parts of names, each once."""
+    return ', '.join(sorted({name.split('.')[0] for name in names}))
+
+
+def adapt_stem(weight: torch.Tensor, in_channels: int) -> torch.Tensor:
+    """Return the weight of a stem for another number of image channels.
 
     Fewer channels get the mean of the three; more repeat the three and are rescaled by 3 / ``in_channels``, so that
     images with equal channels give what they gave.
+
+    Args:
+        weight (Tensor): Shape (C, 3, 4, 4).
+        in_channels (int): The channels wanted.
 
     Source: timm ``models/_manipulate.py``, ``adapt_input_conv``. Deviation: for fewer channels timm has the sum.
     """
@@ -109,10 +150,10 @@ def adapt_stem(weight, in_channels):
     return weight.repeat(1, -(-in_channels // 3), 1, 1)[:, :in_channels] * (3 / in_channels)
 
 
-def adapt_state_dict(backbone, state_dict, prefix, local_metadata):
+def adapt_state_dict(backbone: Any, state_dict: dict, prefix: str, local_metadata: dict) -> None:
     """Rewrite, in place, what ``state_dict`` holds for a backbone in any naming into the backbone's own names.
 
-    A mismatch raises whatever the caller's ``strict`` is: modules are not told of it.
+    A mismatch raises even where the caller has ``strict=False``, as torch does not tell modules of it.
 
     Args:
         backbone (ConvNeXt): The backbone that is about to load.
@@ -130,7 +171,7 @@ def adapt_state_dict(backbone, state_dict, prefix, local_metadata):
     with naming_file(file):
         if not mine:
             raise CheckpointError(describe_lack(prefix))
-        # A part of a whole model is loaded strictly; where that is training, fit_model has been there before.
+        # A part of a whole model is loaded strictly. Where it is loaded to be trained, fit_model has adapted the stem.
         tensors, summary = fit_backbone(backbone, parse(mine), prefix, training=not prefix)
     print_log(f'Loaded {file or "a state dict"}{f" into {prefix[:-1]}" if prefix else ""}: {summary}', logger='current')
     for name in [name for name in state_dict if name.startswith(prefix)]:
@@ -138,44 +179,25 @@ def adapt_state_dict(backbone, state_dict, prefix, local_metadata):
     state_dict.update((prefix + name, tensor) for name, tensor in tensors.items())
 
 
-def _read_state_dict(source):
-    content = read(locate(source))
-    with naming_file(source):
-        return unwrap(content)
-
-
-def is_sharded(module):
-    """Whether FSDP has taken the parameters over, so that names and shapes are no longer the module's own."""
+def is_sharded(module: nn.Module) -> bool:
+    """Return whether FSDP has taken the parameters over, so that names and shapes are no longer the module's own."""
     return any('_fsdp_wrapped_module' in name or '_flat_param' in name for name, _ in module.named_parameters())
 
 
 def _is_built(backbone, name):
-    """Whether the stage or output norm that an official name belongs to is a part of the backbone."""
+    """Return whether the stage or output norm that an official name belongs to is a part of the backbone."""
     kind, stage = re.match(r'(norm|stages\.|downsample_layers\.)([0-3])', name).groups()
     return int(stage) in backbone.out_indices if kind == 'norm' else int(stage) < len(backbone.stages)
 
 
-def raise_mismatch(missing, unexpected, misshapen, cause):
-    problems = []
-    if missing:
-        problems.append(f'{len(missing)} missing: {shorten(missing, 10)}')
-    if unexpected:
-        problems.append(f'{len(unexpected)} unexpected: {shorten(unexpected, 10)}')
-    if misshapen:
-        names = [f'{name} is {there}, wanted {wanted}' for name, there, wanted in misshapen]
-        problems.append(f'{len(misshapen)} of another shape: {shorten(names, 10)}')
-    if problems:
-        raise CheckpointError('; '.join([*([cause] if cause else []), *problems]))
-
-
-def _cause(backbone, parsed, own):
-    """Why a file does not fit a backbone, in words; None if it cannot be told."""
+def _find_cause(backbone, parsed):
+    """Return why a file does not fit a backbone, in words; None if it cannot be told."""
     stages = len(backbone.stages)
     there, wanted = ([arch.depths[:stages], arch.channels[:stages]] for arch in (parsed, backbone))
     if there != wanted:
         return (f'the checkpoint is ConvNeXt-{describe_arch(parsed, LETTERS)}, the config asks for '
                 f'{describe_arch(backbone)}')
-    grn, gamma = ([name in tensors for tensors in (parsed.backbone, own)]
+    grn, gamma = ([name in tensors for tensors in (parsed.backbone, dict(backbone.named_parameters()))]
                   for name in ('stages.0.0.grn.gamma', 'stages.0.0.gamma'))
     settings = []
     if grn[0] != grn[1]:
@@ -185,13 +207,13 @@ def _cause(backbone, parsed, own):
     if settings:
         return (f'the checkpoint is a ConvNeXt {"V2" if grn[0] else "V1"} with{"" if gamma[0] else "out"} layer scale: '
                 f'set {" and ".join(settings)}')
-    stem = 'downsample_layers.0.0.weight'
-    if stem in parsed.backbone and parsed.backbone[stem].shape[1] != backbone.in_channels:
-        return (f'the checkpoint takes images of {parsed.backbone[stem].shape[1]} channels, the config asks for '
+    if _STEM in parsed.backbone and parsed.backbone[_STEM].shape[1] != backbone.in_channels:
+        return (f'the checkpoint takes images of {parsed.backbone[_STEM].shape[1]} channels, the config asks for '
                 f'in_channels={backbone.in_channels}')
     return None
 
 
-def describe_lack(prefix):
+def describe_lack(prefix: str) -> str:
+    """Return what to say of a file without a tensor of the backbone that a model has under ``prefix``."""
     return (f'holds nothing named {prefix}*, where the model has its backbone; a checkpoint of a backbone alone goes '
             "into the backbone's init_cfg=dict(type='Pretrained', checkpoint=...)")

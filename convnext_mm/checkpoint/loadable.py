@@ -1,4 +1,7 @@
-"""What a backbone inherits to be loaded from checkpoints of any naming; by it this package knows backbones."""
+"""The mixin that lets a backbone load checkpoints of any naming.
+
+This package knows backbones by it, and so imports no model.
+"""
 import os
 from collections.abc import Mapping
 
@@ -8,8 +11,15 @@ from convnext_mm.checkpoint.fit import adapt_state_dict, load_pretrained
 from convnext_mm.utils.errors import ArgumentTypeError
 
 
-def parse_init_cfg(init_cfg):
-    """Entries of mmengine's ``init_cfg``, None, a dict or a list of dicts: those of ``Pretrained``, and the others."""
+def parse_init_cfg(init_cfg: Mapping | list | tuple | None) -> tuple[list, list]:
+    """Return the entries of mmengine's ``init_cfg`` with the type ``Pretrained``, and the others.
+
+    Args:
+        init_cfg (dict | list[dict] | None): The user's.
+
+    Raises:
+        ArgumentTypeError: It is nothing of the kind, or an entry of ``Pretrained`` has a wrong checkpoint or prefix.
+    """
     example = "dict(type='Pretrained', checkpoint='convnext_tiny_in1k')"
     entries = [init_cfg] if isinstance(init_cfg, Mapping) else init_cfg or []
     if not isinstance(entries, (list, tuple)) or not all(isinstance(entry, Mapping) and 'type' in entry
@@ -34,7 +44,7 @@ class LoadableBackbone:
     """
 
     def init_weights(self):
-        """mmengine's, except that ``Pretrained`` takes any checkpoint that ``convnext_mm.checkpoint.fit`` knows.
+        """Initialise as mmengine does, but let ``Pretrained`` take any checkpoint that ``load_pretrained`` takes.
 
         Raises:
             CheckpointError: The checkpoint cannot be had, or does not fit; the message says what and why.

@@ -1,14 +1,16 @@
-"""What mmengine's own functions load with: files are read safely, and whole models are verified with their heads.
+"""Load checkpoints by mmengine's own functions: read files safely, and verify whole models with their heads.
 
-mmengine's ``load_from``, ``resume``, ``init_detector``, ``init_model`` and the inferencers all read a file by
-``CheckpointLoader`` and put it into a model by ``load_state_dict``. Both have an extension point, and both are used:
-a loader for paths and addresses, and a hook on every module that a backbone becomes a part of.
+mmengine's ``load_from``, ``resume``, ``init_detector``, ``init_model`` and the inferencers read a file by
+``CheckpointLoader`` and put it into a model by ``load_state_dict``. ``register_loader`` and ``verify_models`` act
+there, on the whole process; each says why nothing narrower will do.
 """
 import functools
 import os
 from collections import OrderedDict
+from pathlib import Path
 
 import torch
+import torch.nn as nn
 from mmengine.runner import CheckpointLoader
 from mmengine.utils import apply_to
 from torch.nn.modules.module import register_module_module_registration_hook
@@ -18,23 +20,28 @@ from convnext_mm.checkpoint.errors import CheckpointError, naming_file
 from convnext_mm.checkpoint.files import read
 from convnext_mm.checkpoint.fit import VERIFIED
 from convnext_mm.checkpoint.loadable import LoadableBackbone
-from convnext_mm.checkpoint.namings import find, unwrap, with_mm_heads
+from convnext_mm.checkpoint.state_dicts import find_convnexts, find_state_dict, with_mm_heads
 from convnext_mm.checkpoint.whole_model import fit_model, unwrap_model
 
 
-def register_loader():
+def register_loader() -> None:
     """Let mmengine read paths and addresses by ``load_from_convnext_mm``, from now on in this process.
 
-    A backbone calls this when it is built, ``convnext_mm.checkpoint_hook`` when it is imported; importing the package
-    changes nothing.
+    mmengine chooses a loader by the beginning of the path alone, from one table of the process: no config, model or
+    hook can name another. A backbone calls this when it is built, ``convnext_mm.checkpoint_hook`` when it is imported;
+    importing the package changes nothing.
     """
     if CheckpointLoader._get_checkpoint_loader('') is not load_from_convnext_mm:
         CheckpointLoader.register_scheme(('', 'http://', 'https://'), load_from_convnext_mm, force=True)
 
 
 @functools.cache
-def verify_models():
-    """Let every module that gets a backbone verify, from now on in this process, what mmengine loads into it."""
+def verify_models() -> None:
+    """Let every module that gets a backbone verify, from now on in this process, what mmengine loads into it.
+
+    A backbone is not told which model it becomes a part of, and the model is another library's class. Only torch's
+    hook on the registration of modules, which is one of the process, sees the two meet.
+    """
     register_module_module_registration_hook(_watch)
 
 
@@ -46,7 +53,7 @@ def _watch(parent, name, child):
 
 
 def _fit(model, state_dict, prefix, local_metadata, *_):
-    """Before a file is loaded into a whole model: put what fits, complete, in the place of what the file holds.
+    """Replace what a file holds, before it is loaded into a whole model, by what fits the model.
 
     A model whose weights are initialised is about to be trained, so layers for another number of classes may keep
     their values; any other model has none to keep.
@@ -56,13 +63,13 @@ def _fit(model, state_dict, prefix, local_metadata, *_):
     backbones = {name: child for name, child in model.named_children() if isinstance(child, LoadableBackbone)}
     fitted = fit_model(model, state_dict, training=all(child.is_init for child in backbones.values()))
     if fitted is not state_dict:
+        # In place: the caller goes on with this very object, module by module.
         state_dict.clear()
         state_dict.update(fitted)
-        # In place: whoever loads goes on with this very object, module by module.
         state_dict._metadata.update((name, fitted._metadata[name]) for name in backbones)
 
 
-def load_checkpoint(model, source, training=False):
+def load_checkpoint(model: nn.Module, source: str | Path, training: bool = False) -> dict:
     """Load a checkpoint into a model, strictly.
 
     Args:
@@ -79,13 +86,13 @@ def load_checkpoint(model, source, training=False):
     """
     content = load_from_convnext_mm(source)
     with naming_file(source):
-        state_dict, _ = unwrap(content)
+        state_dict, _ = find_state_dict(content)
     content['state_dict'] = fit_model(model, state_dict, training, source)
     unwrap_model(model).load_state_dict(content['state_dict'], strict=False)
     return content
 
 
-def load_from_convnext_mm(filename, map_location=None):
+def load_from_convnext_mm(filename: str | Path, map_location: str | torch.device | None = None) -> dict:
     """Read a checkpoint for mmengine: safely, in any format, its state dict under ``state_dict``.
 
     Args:
@@ -100,18 +107,13 @@ def load_from_convnext_mm(filename, map_location=None):
     """
     content = read(locate(filename))
     try:
-        state_dict, key = unwrap(content)
+        state_dict, key = find_state_dict(content)
     except CheckpointError:
-        # Not a model's: whoever asked for it knows what it is.
+        # This holds no model: the caller knows what it asked for.
         return content
-    if find(state_dict):
-        metadata = getattr(state_dict, '_metadata', None) or {}
-        state_dict = OrderedDict(with_mm_heads(state_dict))
-        # mmengine passes this on to the module of that name, and so the log can tell the file.
-        state_dict._metadata = {**metadata, **{name: {**metadata.get(name, {}), 'file': os.fspath(filename)}
-                                               for name in ('', 'backbone')}}
+    if find_convnexts(state_dict):
         # mmseg's init_model looks into meta whether there is one or not.
-        content = {'meta': {}, **(content if key else {}), 'state_dict': state_dict}
+        content = {'meta': {}, **(content if key else {}), 'state_dict': _note_file(state_dict, filename)}
         if key != 'state_dict':
             content.pop(key, None)
     # An optimizer keeps the very tensors that it is given, longer than their file may last.
@@ -120,3 +122,15 @@ def load_from_convnext_mm(filename, map_location=None):
     if map_location in (None, 'cpu'):
         return content
     return apply_to(content, torch.is_tensor, lambda tensor: tensor.to(map_location))
+
+
+def _note_file(state_dict, filename):
+    """Return a state dict with mmseg's names of heads, and with the file's name in its metadata.
+
+    torch hands the metadata to the module of its name, by which ``_fit`` and the log know the file.
+    """
+    metadata = getattr(state_dict, '_metadata', None) or {}
+    state_dict = OrderedDict(with_mm_heads(state_dict))
+    noted = {name: {**metadata.get(name, {}), 'file': os.fspath(filename)} for name in ('', 'backbone')}
+    state_dict._metadata = {**metadata, **noted}
+    return state_dict

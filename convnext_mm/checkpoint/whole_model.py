@@ -2,14 +2,17 @@
 import logging
 import re
 from collections import OrderedDict
+from pathlib import Path
+from typing import Any
 
+import torch.nn as nn
 from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 
 from convnext_mm.checkpoint.errors import CheckpointError, naming_file
-from convnext_mm.checkpoint.fit import VERIFIED, describe_lack, fit_backbone, is_sharded, raise_mismatch
+from convnext_mm.checkpoint.fit import VERIFIED, compare, describe_lack, fit_backbone, is_sharded
 from convnext_mm.checkpoint.loadable import LoadableBackbone
-from convnext_mm.checkpoint.namings import describe_method, find, parse, with_mm_heads
+from convnext_mm.checkpoint.state_dicts import describe_method, find_convnexts, parse, with_mm_heads
 
 #: Layers of heads whose first dimension depends on the number of classes: training may start them anew.
 CLASS_LAYERS = re.compile(r'\.(?:fc_cls|fc_reg|fc_seg|conv_logits|conv_seg|conv_cls|multi_level_conv_cls|cls_score|'
@@ -17,8 +20,8 @@ CLASS_LAYERS = re.compile(r'\.(?:fc_cls|fc_reg|fc_seg|conv_logits|conv_seg|conv_
                           r'(?:retina|atss|gfl|fcos|rtm|tood|vfnet)_cls)\.')
 
 
-def fit_model(model, state_dict, training=False, file=None):
-    """The state dict that a whole model wants, from one in any naming: complete, nothing left over.
+def fit_model(model: nn.Module, state_dict: dict, training: bool = False, file: str | Path | None = None) -> dict:
+    """Return the state dict that a whole model wants, from one in any naming: complete, nothing left over.
 
     Args:
         model (nn.Module): The model; one without a ``LoadableBackbone`` gets its state dict back as it is.
@@ -39,14 +42,7 @@ def fit_model(model, state_dict, training=False, file=None):
     with naming_file(file):
         fitted, summaries = _fit_backbones(backbones, with_mm_heads(state_dict), training)
         own = model.state_dict()
-        missing = [name for name in own if name not in fitted and not name.endswith('num_batches_tracked')]
-        unexpected = [name for name in fitted if name not in own]
-        misshapen = [(name, tuple(fitted[name].shape), tuple(tensor.shape)) for name, tensor in own.items()
-                     if name in fitted and fitted[name].shape != tensor.shape]
-        renewed = [name for name, there, wanted in misshapen if training and CLASS_LAYERS.search(name)
-                   and there[1:] == wanted[1:]]
-        raise_mismatch(missing, unexpected, [entry for entry in misshapen if entry[0] not in renewed],
-                      _whole_cause(fitted, own, [entry for entry in misshapen if entry[0] not in renewed]))
+        renewed = _check_whole(fitted, own, training)
     if renewed:
         fitted.update((name, own[name]) for name in renewed)
         print_log(f'Of another number of classes, left as initialised: {", ".join(renewed)}', logger='current',
@@ -59,14 +55,14 @@ def fit_model(model, state_dict, training=False, file=None):
 
 
 def _fit_backbones(backbones, state_dict, training):
-    """A state dict with the tensors of ``{name: backbone}`` in their own names, and a summary of each."""
+    """Return a state dict with the tensors of ``{name: backbone}`` in their own names, and a summary of each."""
     prefixes = {name: f'{name}.' if name else '' for name in backbones}
     fitted = OrderedDict((name, tensor) for name, tensor in state_dict.items()
                          if not name.startswith(tuple(prefixes.values())))
     summaries = []
     for name, backbone in backbones.items():
         prefix = prefixes[name]
-        if find(state_dict) and not find(state_dict, prefix):
+        if find_convnexts(state_dict) and not find_convnexts(state_dict, prefix):
             raise CheckpointError(describe_lack(prefix))
         tensors, summary = fit_backbone(backbone, parse(state_dict, prefix), prefix, training)
         fitted.update((prefix + key, tensor) for key, tensor in tensors.items())
@@ -74,17 +70,31 @@ def _fit_backbones(backbones, state_dict, training):
     return fitted, summaries
 
 
-def unwrap_model(model):
+def _check_whole(fitted, own, training):
+    """Raise unless a state dict fits a model; return the names of the layers that training starts anew."""
+    differences = compare(fitted, own)
+    renewed = [name for name, (there, wanted) in differences.misshapen.items()
+               if training and CLASS_LAYERS.search(name) and there[1:] == wanted[1:]]
+    wrong = differences._replace(
+        # Files of old versions of torch lack these counters.
+        missing=[name for name in differences.missing if not name.endswith('num_batches_tracked')],
+        misshapen={name: shapes for name, shapes in differences.misshapen.items() if name not in renewed})
+    wrong.raise_any(_find_whole_cause(fitted, own, wrong.misshapen))
+    return renewed
+
+
+def unwrap_model(model: Any) -> nn.Module:
+    """Return the model that mmengine's wrappers, for several devices or test-time augmentation, hold."""
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
     return model
 
 
-def _whole_cause(there, wanted, misshapen):
-    """Why the state dict of a whole model does not fit, in words; None if it cannot be told."""
+def _find_whole_cause(there, wanted, misshapen):
+    """Return why the state dict of a whole model does not fit, in words; None if it cannot be told."""
     methods = describe_method(there), describe_method(wanted)
     if methods[0] != methods[1]:
         return f'the checkpoint holds a {methods[0]}, the config builds a {methods[1]}'
-    if misshapen and all(CLASS_LAYERS.search(name) for name, *_ in misshapen):
+    if misshapen and all(map(CLASS_LAYERS.search, misshapen)):
         return 'the checkpoint has another number of classes than the config'
     return None

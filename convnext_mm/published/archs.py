@@ -1,5 +1,5 @@
 """The sizes of a ConvNeXt by name: blocks and channels of the four stages."""
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Arch(NamedTuple):
@@ -27,13 +27,18 @@ NUM_STAGES = 4
 LETTERS = dict(tiny='T', small='S', base='B', large='L', xlarge='XL')
 
 
-def arch_name(arch):
-    """Return the key of ``ARCHS`` for something with depths and channels of four stages, or None."""
+def arch_name(arch: Any) -> str | None:
+    """Return the key of ``ARCHS`` for something with ``depths`` and ``channels`` of four stages, or None."""
     return next((name for name, known in ARCHS.items() if known == (tuple(arch.depths), tuple(arch.channels))), None)
 
 
-def describe_arch(arch, names=None):
-    """Return a name and the depths, such as ``small (3, 3, 27, 3)``; ``names`` are others for those of ``ARCHS``."""
+def describe_arch(arch: Any, names: dict[str, str] | None = None) -> str:
+    """Return the name and depths of something with depths and channels, such as ``small (3, 3, 27, 3)``.
+
+    Args:
+        arch (Arch | Any): Has ``depths`` and ``channels`` of four stages.
+        names (dict, optional): Other names for those of ``ARCHS``, such as ``LETTERS``.
+    """
     name = arch_name(arch)
     if name is None:
         return f'{tuple(arch.depths)} with channels {tuple(arch.channels)}'

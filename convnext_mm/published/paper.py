@@ -11,13 +11,13 @@ from pathlib import Path
 
 
 @cache
-def published():
-    """The whole of ``paper.json``, one shared dict: read it, do not change it."""
+def published() -> dict:
+    """Return the whole of ``paper.json``: one shared dict, to be read and not changed."""
     return json.loads(Path(__file__).with_name('paper.json').read_text(encoding='utf-8'))
 
 
-def recipe(config_path):
-    """The row of ``coco`` or ``ade20k`` for a config file.
+def recipe(config_path: str | Path) -> dict | None:
+    """Return the row of ``coco`` or ``ade20k`` for a config file.
 
     Args:
         config_path (str | Path): Path of the config; its last two parts, ``family/leaf.py``, decide.

@@ -1,4 +1,4 @@
-"""The published weights by short names: address, licence and the accuracy that belongs to them.
+"""The published weights by short names: their address, licence and accuracy.
 
 ``weights.json`` holds the classification files; the fine-tuned detectors and segmentors, and the accuracies of
 ConvNeXt, stand in ``paper.json`` and are looked up there by address. Names without ``_ema`` are the trained
@@ -31,14 +31,14 @@ class Weights(NamedTuple):
     accuracy: str | None
 
     @property
-    def filename(self):
+    def filename(self) -> str:
         """Name of the file on its server and in the cache."""
         return posixpath.basename(self.url)
 
 
 @cache
-def weights():
-    """All published weights, ``{short name: Weights}``; one shared dict."""
+def weights() -> dict[str, Weights]:
+    """Return all published weights by short name: one shared dict, to be read and not changed."""
     top1 = {row['weights']: row['top1'] for row in published()['imagenet']}
     rows = json.loads(Path(__file__).with_name('weights.json').read_text(encoding='utf-8'))['imagenet']
     table = {}
@@ -61,6 +61,6 @@ def _add_finetuned(table, row, resolution, classes, accuracy):
     table[name] = Weights(name, url, row['arch'], f'configs/{row["config"]}', resolution, classes, 'MIT', accuracy)
 
 
-def of_file(filename):
-    """The published weights that a file's name tells of, or None."""
+def of_file(filename: str | Path) -> Weights | None:
+    """Return the published weights that have a file's name, or None."""
     return next((row for row in weights().values() if row.filename == Path(filename).name), None)

@@ -9,9 +9,9 @@ import torch
 from convnext_mm import ARCHS, ConvNeXt
 from convnext_mm.checkpoint.files import read, write
 from convnext_mm.checkpoint.fit import load_pretrained
-from convnext_mm.checkpoint.namings import convert
+from convnext_mm.checkpoint.state_dicts import convert
 from tests.helpers.checkpoints import Detector, Evil, backbone, classifier, detector, pyramid
-from tests.helpers.official import Official
+from tests.helpers.official import PAPERS_ROWS, Official, official_file
 from tests.helpers.paths import ROOT
 
 
@@ -181,18 +181,15 @@ def test_inspect_a_detector(tool, tmp_path, capsys):
 
 
 def test_inspect_the_papers_models(tool, tmp_path, capsys):
-    pytest.importorskip('mmdet', reason='mmdet is not installed')
-    pytest.importorskip('mmseg', reason='mmseg is not installed')
-    models = pytest.importorskip('test_checkpoint_models')
     for config, classes, loads in (('cascade/convnext_b_in22k_3x.py', 80, 'cascade/convnext_b_3x.py, '
                                                                           'configs/cascade/convnext_b_in22k_3x.py'),
                                    ('mask_rcnn/convnext_t_3x.py', 80, 'mask_rcnn/convnext_t_3x.py'),
                                    ('upernet/convnext_s_512_160k.py', 150, 'upernet/convnext_s_512_160k.py')):
         path = tmp_path / 'a.pth'
-        shapes = models.official_file(models.ROWS[config])
+        shapes = official_file(PAPERS_ROWS[config])
         torch.save({name: torch.zeros(()).expand(tensor.shape) for name, tensor in shapes.items()}, path)
         facts = described(tool, capsys, path)
-        assert facts['model'].strip() == models.ROWS[config]['method']
+        assert facts['model'].strip() == PAPERS_ROWS[config]['method']
         assert facts['classes'].strip() == str(classes)
         assert facts['loads into'].strip() == f'configs/{loads}'
 

@@ -1,5 +1,6 @@
 """Published weights: the table, and fetching into the cache, all from a server on this machine."""
 import argparse
+import contextlib
 import hashlib
 import http.server
 import json
@@ -43,7 +44,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.send_error(416)
                 return
         self.send_response(206 if start else 200)
-        self.send_header('Content-Length', str(len(data) - start))
+        if spoil != 'no length':
+            self.send_header('Content-Length', str(len(data) - start))
         self.end_headers()
         body = data[start:]
         self.wfile.write(body[:len(body) // 2] if spoil == 'break' else body)
@@ -70,8 +72,9 @@ def server(tmp_path, monkeypatch):
         served.shutdown()
 
 
-def cached():
-    return sorted(path.name for path in cache_folder().rglob('*') if path.is_file())
+def cached(locks=True):
+    files = [path for path in cache_folder().rglob('*') if path.is_file()]
+    return sorted(path.name for path in files if locks or path.suffix != '.lock')
 
 
 def test_fetching_once(server, capfd, monkeypatch):
@@ -81,17 +84,26 @@ def test_fetching_once(server, capfd, monkeypatch):
         assert path.startswith(os.path.join(os.environ['TORCH_HOME'], 'hub', 'checkpoints', ''))
         assert Path(path).read_bytes() == server.file.read_bytes()
         # A cache that has the file may be read-only.
-        monkeypatch.setattr(download, '_lock', lambda path: pytest.fail('nothing is to be written'))
+        monkeypatch.setattr(download, 'FileLock', lambda path: pytest.fail('nothing is to be written'))
     assert len(server.requests) == 1
     assert cached() == ['file.pth']
-    assert 'fetching file.pth: 0.5 MB of 0.5 MB' in capfd.readouterr().err
+    assert re.fullmatch(r'525.\d kB of file.pth fetched in 0:00\n', capfd.readouterr().err.splitlines(True)[-1])
 
 
-def test_progress_in_a_log(capsys):
-    progress = download._Progress('a.pth', 2_000_000)
-    for size in (1_000_000, 1_500_000, 2_000_000):
-        progress.show(size)
-    assert capsys.readouterr().err.splitlines() == ['fetching a.pth: 1.0 MB of 2.0 MB', 'fetching a.pth: 2.0 MB of 2.0 MB']
+@pytest.mark.parametrize(('spoil', 'first', 'last'), [
+    (None, '262.1 kB of 525.6 kB of file.pth fetched, 0:00 left', '525.6 kB of file.pth fetched in 0:00'),
+    ('break', '262.1 kB of 525.6 kB of file.pth fetched, 0:00 left', '262.8 kB of file.pth fetched'),
+    ('no length', '262.1 kB of file.pth fetched', '525.6 kB of file.pth fetched'),
+])
+def test_progress_in_a_log(server, spoil, first, last, monkeypatch, capfd):
+    monkeypatch.setattr(download, '_CHUNK', 1 << 18)
+    # Of one size, whatever the version of torch.
+    monkeypatch.setattr(download, '_check', lambda *args: None)
+    server.file.write_bytes(bytes(525_600))
+    server.script = [spoil]
+    with pytest.raises(CheckpointError) if spoil == 'break' else contextlib.nullcontext():
+        fetch(f'{server.address}/convnext/file.pth')
+    assert capfd.readouterr().err.splitlines() == [first, last]
 
 
 def test_the_cache_is_torchs(server):
@@ -136,7 +148,7 @@ def test_an_interrupted_download_goes_on(server):
     for half in (size // 2, size // 2 + (size - size // 2) // 2):
         with pytest.raises(CheckpointError, match=f'broke off after {half} of {size} bytes'):
             fetch(url)
-        assert cached() == ['file.pth.part']
+        assert cached(locks=False) == ['file.pth.part']
     assert Path(fetch(url)).read_bytes() == server.file.read_bytes()
     assert [start for _, start in server.requests] == [None, f'bytes={size // 2}-', f'bytes={half}-']
     assert cached() == ['file.pth']
@@ -168,7 +180,7 @@ def test_what_is_no_checkpoint_is_not_kept(server, change, words):
     server.file.write_bytes(change(server.file.read_bytes()))
     with pytest.raises(CheckpointError, match=f'thrown away: .*{words}'):
         fetch(f'{server.address}/convnext/file.pth')
-    assert cached() == []
+    assert cached(locks=False) == []
 
 
 def test_what_a_file_asks_for_is_told_when_it_is_read(server):
@@ -190,7 +202,7 @@ def test_checksums_in_names(server, name, right):
     else:
         with pytest.raises(CheckpointError, match=f'its SHA-256 is {digest}.*, its name promises 0badc0de'):
             fetch(url)
-        assert cached() == []
+        assert cached(locks=False) == []
 
 
 @pytest.mark.parametrize('layout', ['convnext/convnext_tiny_1k_224.pth', 'convnext_tiny_1k_224.pth'])
@@ -216,7 +228,8 @@ def test_a_folder_as_a_mirror(server, monkeypatch):
 @pytest.mark.parametrize('mirror', ['mirror.local', '/data/mirror', 'http://mirror.local:x', 'http://[mirror'])
 def test_wrong_mirrors(server, monkeypatch, mirror):
     monkeypatch.setenv(download.MIRROR, mirror)
-    with pytest.raises(CheckpointError, match=f'{re.escape(mirror)}/file.pth cannot be reached .* put it at .*{MIRROR}'):
+    words = f'{re.escape(mirror)}/file.pth cannot be reached .* put it at .*{MIRROR}'
+    with pytest.raises(CheckpointError, match=words):
         fetch('https://hub.org/convnext/file.pth')
 
 
@@ -227,26 +240,41 @@ def test_a_cache_that_cannot_be_written(server, monkeypatch, tmp_path):
         fetch(f'{server.address}/convnext/file.pth')
 
 
-def test_a_lock_is_on_the_file_that_is_there(tmp_path):
-    fcntl = pytest.importorskip('fcntl')
-    part, order = tmp_path / 'a.part', []
+def test_one_process_writes_at_a_time(server):
+    """Who waits finds the file, or after a failure goes on with what is there; the lock is no part of the file."""
+    url = f'{server.address}/convnext/file.pth'
+    server.script = ['break', 'slow']
+    with pytest.raises(CheckpointError, match='broke off'):
+        fetch(url)
+    fetched = []
+    threads = [threading.Thread(target=lambda: fetched.append(fetch(url))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(fetched) == 3
+    assert len(set(fetched)) == 1
+    assert Path(fetched[0]).read_bytes() == server.file.read_bytes()
+    assert [start is None for _, start in server.requests] == [True, False]
+    assert cached() == ['file.pth']
 
-    def second():
-        with download._lock(part):
-            order.append('second')
-            with open(part, 'ab') as third, pytest.raises(BlockingIOError):
-                fcntl.flock(third, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            part.write_bytes(b'2')
 
-    with download._lock(part):
-        waiting = threading.Thread(target=second)
-        waiting.start()
-        time.sleep(.2)
-        order.append('first')
-        part.unlink()
-    waiting.join()
-    assert order == ['first', 'second']
-    assert part.read_bytes() == b'2'
+def test_a_file_system_without_locks(server, monkeypatch):
+    def refuse(path):
+        raise NotImplementedError('no flock here')
+    monkeypatch.setattr(download, 'FileLock', refuse)
+    with pytest.raises(CheckpointError, match='cannot be kept in the cache.*no flock here.* put it at'):
+        fetch(f'{server.address}/convnext/file.pth')
+
+
+def test_a_platform_without_fcntl(server):
+    program = ("import sys; sys.modules['fcntl'] = None; from convnext_mm.checkpoint.download import fetch; "
+               'print(fetch(sys.argv[1]))')
+    result = subprocess.run([sys.executable, '-W', 'ignore', '-c', program, f'{server.address}/convnext/file.pth'],
+                            capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert Path(result.stdout.strip()).read_bytes() == server.file.read_bytes()
+    assert cached() == ['file.pth']
 
 
 def test_offline_says_where_the_file_belongs(tmp_path, monkeypatch):
@@ -257,7 +285,7 @@ def test_offline_says_where_the_file_belongs(tmp_path, monkeypatch):
     for words in ('cannot be reached', weights()['convnext_base_in22k'].url, download.MIRROR,
                   str(tmp_path / 'hub' / 'checkpoints' / 'convnext_base_22k_224.pth')):
         assert words in str(error.value)
-    assert cached() == []
+    assert cached(locks=False) == []
     (cache_folder() / 'convnext_base_22k_224.pth').write_bytes(b'PK')
     assert locate('convnext_base_in22k') == str(cache_folder() / 'convnext_base_22k_224.pth')
 
@@ -286,7 +314,8 @@ def test_locate(tmp_path, monkeypatch):
 def test_processes_share_one_download(server, tmp_path):
     server.script = ['slow']
     # Each tells that it is ready and waits for the start, so that all ask at once.
-    program = ('import sys, time, pathlib; from convnext_mm.checkpoint.download import fetch; folder = pathlib.Path(sys.argv[2]);'
+    program = ('import sys, time, pathlib; from convnext_mm.checkpoint.download import fetch;'
+               'folder = pathlib.Path(sys.argv[2]);'
                '(folder / sys.argv[3]).touch(); exec("while not (folder / \'go\').exists(): time.sleep(.01)");'
                'print(fetch(sys.argv[1]))')
     processes = [subprocess.Popen([sys.executable, '-c', program, f'{server.address}/convnext/file.pth', str(tmp_path),

@@ -1,6 +1,7 @@
 """Checkpoint files: what is read, what is refused, and that nothing in them is executed."""
 import argparse
 import collections
+import hashlib
 import io
 import os
 import pickle
@@ -14,7 +15,7 @@ import pytest
 import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 
-from convnext_mm.checkpoint import files
+from convnext_mm.checkpoint import files, safe_pickle
 from convnext_mm.checkpoint.errors import CheckpointError
 from convnext_mm.checkpoint.files import kind_of, read, write
 from convnext_mm.utils.errors import UserError
@@ -203,13 +204,20 @@ def zip_with(program, path, **records):
 
 @pytest.mark.parametrize('attack', ATTACKS)
 def test_hand_written_pickles_get_nowhere(attack, tmp_path):
-    allowed = dict(files.ALLOWED)
+    allowed = dict(safe_pickle.ALLOWED)
     # In a dict, so that what the program leaves would be content.
     program = ATTACKS[attack]
     body = program[2:-1]
     refused(zip_with(program[:2] + b'}' + text('a') + body + b's.', tmp_path / 'file.pth'))
-    assert allowed == files.ALLOWED
+    assert allowed == safe_pickle.ALLOWED
     assert torch._utils._rebuild_tensor_v2.__code__.co_name == '_rebuild_tensor_v2'
+
+
+def test_a_number_for_bytes_reserves_no_memory(tmp_path):
+    number = b'\x8a\x08' + (1 << 50).to_bytes(8, 'little')
+    program = pickled(b'}', text('a'), name('torch.storage', '_load_from_bytes'), number, b'\x85Rs')
+    with pytest.raises(CheckpointError, match='TypeError'):
+        read(zip_with(program, tmp_path / 'file.pth'))
 
 
 @pytest.mark.parametrize(('size', 'stride', 'offset'), [(9, 1, 0), (4, 3, 0), (8, 1, 1), (1, 1, -1), (-1, 1, 0)])
@@ -232,7 +240,7 @@ def test_unpickler_alone_executes_nothing():
                               ('numpy', 'load'), ('mmengine', 'load'), ('builtins', '__import__'),
                               ('torch.nn.modules.linear', 'Linear')):
         with pytest.raises(CheckpointError, match=re.escape(f'{module}.{attribute}')):
-            files._Unpickler(io.BytesIO(pickled(name(module, attribute)))).load()
+            safe_pickle.SafeUnpickler(io.BytesIO(pickled(name(module, attribute)))).load()
 
 
 @pytest.mark.parametrize('pid', [
@@ -240,7 +248,7 @@ def test_unpickler_alone_executes_nothing():
     ('storage', 'FloatStorage', '0', 'cpu', 1)])
 def test_what_is_no_storage(pid):
     with pytest.raises(CheckpointError, match='is no storage'):
-        files._Unpickler(io.BytesIO()).persistent_load(pid)
+        safe_pickle.SafeUnpickler(io.BytesIO()).persistent_load(pid)
 
 
 def damage_record(path):
@@ -363,6 +371,20 @@ def test_write_leaves_nothing_behind_when_it_fails(tmp_path, monkeypatch):
     assert read(path)['a'] == 1
     with pytest.raises(CheckpointError, match='cannot be written: No such file'):
         write({}, tmp_path / 'none' / 'file.pth')
+    assert os.listdir(tmp_path) == ['file.pth']
+
+
+def test_files_with_a_checksum_in_the_zip_comment_are_read(tmp_path):
+    # Earlier versions of this project wrote the SHA-256 of the file there; the checksums of the records do its work.
+    path = save({'a': torch.full((500,), 123.5)}, tmp_path / 'file.pth')
+    content = path.read_bytes()
+    body = content[:-2] + struct.pack('<H', 83)
+    path.write_bytes(body + b'convnext_mm sha256 ' + hashlib.sha256(body).hexdigest().encode())
+    with zipfile.ZipFile(path) as archive:
+        assert archive.comment.startswith(b'convnext_mm sha256 ')
+    assert torch.equal(read(path)['a'], torch.full((500,), 123.5))
+    damage_record(path)
+    refused(path, 'checksum of')
 
 
 def test_checksums_are_those_of_the_records(tmp_path):

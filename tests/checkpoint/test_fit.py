@@ -16,7 +16,7 @@ from convnext_mm import ARCHS, ConvNeXt
 from convnext_mm.checkpoint.errors import CheckpointError
 from convnext_mm.checkpoint.fit import adapt_stem, load_pretrained
 from convnext_mm.checkpoint.mmengine_loader import load_checkpoint, load_from_convnext_mm
-from convnext_mm.checkpoint.namings import convert
+from convnext_mm.checkpoint.state_dicts import convert
 from convnext_mm.checkpoint.whole_model import CLASS_LAYERS, fit_model
 from convnext_mm.published.archs import arch_name
 from convnext_mm.utils.errors import ArgumentTypeError
@@ -96,7 +96,8 @@ def test_init_cfg_forms(init_cfg, tmp_path):
 
 
 @pytest.mark.parametrize(('init_cfg', 'words'), [
-    ('convnext_tiny_in1k', "init_cfg must be None, a dict .*checkpoint='convnext_tiny_in1k'.*, got 'convnext_tiny_in1k'"),
+    ('convnext_tiny_in1k',
+     "init_cfg must be None, a dict .*checkpoint='convnext_tiny_in1k'.*, got 'convnext_tiny_in1k'"),
     (dict(checkpoint='a.pth'), "a dict with a type, .*, got {'checkpoint': 'a.pth'}"),
     ([dict(type='Pretrained', checkpoint='a.pth'), 'b.pth'], 'a list of such dicts, got .*b.pth'),
     (dict(type='Pretrained'), 'of type Pretrained must have a checkpoint, a path, an address or a short name'),
@@ -289,13 +290,13 @@ LOADERS = {
 
 
 @pytest.mark.parametrize('loader', LOADERS)
-@pytest.mark.parametrize('format', ['official', 'mmpretrain'])
-def test_whole_models(format, loader, tmp_path, log):
+@pytest.mark.parametrize('naming', ['official', 'mmpretrain'])
+def test_whole_models(naming, loader, tmp_path, log):
     source, model = detector(1), detector(2)
-    path = save(convert(source.state_dict(), format), tmp_path / 'file.pth', 'state_dict')
+    path = save(convert(source.state_dict(), naming), tmp_path / 'file.pth', 'state_dict')
     LOADERS[loader](model, path)
     assert_equal(model, source.state_dict())
-    one_line(log(), f'{format} naming', *([] if loader == 'torch' else [path]))
+    one_line(log(), f'{naming} naming', *([] if loader == 'torch' else [path]))
 
 
 @pytest.mark.parametrize('wrapper', ['module.', '_orig_mod.', 'module._orig_mod.'])
@@ -406,7 +407,7 @@ def test_one_reading_for_several_models(tmp_path, log):
         assert_equal(model, source.state_dict())
     assert len([line for line in log() if line.startswith('Loaded')]) == 2
     with pytest.raises(CheckpointError, match='asks for'):
-        mmengine_load_state_dict(Detector(arch=dict(depths=(1, 1, 1, 1), channels=(4, 8, 12, 16))), content['state_dict'])
+        mmengine_load_state_dict(Detector(arch=dict(SMALL, depths=(1, 1, 1, 1))), content['state_dict'])
 
 
 def test_what_is_no_file_is_as_strict_as_torch_is_told():

@@ -1,7 +1,7 @@
 """Weights of other libraries' models give their features here, and go back unchanged.
 
-Run as a program, it prints the table of format x direction x size x largest difference:
-python tests/test_checkpoint_parity.py [--all], the latter with L and XL, which need some memory and minutes.
+Run as a program, it prints the table of naming x direction x size x largest difference:
+python -m tests.checkpoint.test_namings [--all], the latter with L and XL, which need some memory and minutes.
 """
 import sys
 import tempfile
@@ -17,7 +17,7 @@ from mmengine.registry import DefaultScope
 
 from convnext_mm import ARCHS, ConvNeXt
 from convnext_mm.checkpoint.files import read, write
-from convnext_mm.checkpoint.namings import compose, convert, parse
+from convnext_mm.checkpoint.state_dicts import compose, convert, parse
 from tests.helpers.models import randomise, relative_difference
 from tests.helpers.official import CLASSES, Official
 
@@ -127,8 +127,8 @@ class Library(NamedTuple):
     build: Callable
     features: Callable
     save: Callable
-    #: The format that it is.
-    format: str
+    #: The naming that it has.
+    naming: str
     use_grn: bool = False
     #: Whether ``model(images)`` gives logits.
     classifies: bool = False
@@ -214,12 +214,12 @@ def compare(library, size, folder):
     features = max(relative_difference(a, b) for a, b in zip(ours, theirs))
     state_dict = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     parsed = parse(state_dict)
-    assert parsed.format == row.format
+    assert parsed.naming == row.naming
     logits = None
     output = row.logits(model, IMAGES)
     if row.classifies:
         logits = relative_difference(head_logits(parsed.classifier, ours[-1]), output[0])
-    back = compose(parse(compose(parsed, 'official')), row.format)
+    back = compose(parse(compose(parsed, 'official')), row.naming)
     if parsed.others:
         back.update((name, tensor) for name, tensor in state_dict.items() if name not in back)
     for parameter in model.parameters():
@@ -310,7 +310,7 @@ def test_round_trips_are_exact(library, to, ending, tmp_path):
     before = dict(model.state_dict())
     path = tmp_path / f'file{ending}'
     write(convert(before, to), path)
-    after = convert(read(path), row.format)
+    after = convert(read(path), row.naming)
     assert after.keys() == before.keys()
     for name, tensor in before.items():
         assert torch.equal(after[name], tensor), name
@@ -320,7 +320,7 @@ def test_round_trips_are_exact(library, to, ending, tmp_path):
 if __name__ == '__main__':
     from mmengine.logging import MMLogger
     MMLogger.get_instance('parity', log_level='ERROR')
-    print('| format | size | features, into the backbone | logits | written back, output bit for bit |')
+    print('| naming | size | features, into the backbone | logits | written back, output bit for bit |')
     print('|---|---|---|---|---|')
     for library in LIBRARIES:
         for size in (*SIZES, *(['large', 'xlarge'] if '--all' in sys.argv else [])):

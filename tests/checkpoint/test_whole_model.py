@@ -1,6 +1,5 @@
 """Published detectors and segmentors load whole: into the configs, by the toolboxes' own functions."""
 import copy
-import itertools
 from importlib import import_module
 
 import pytest
@@ -10,84 +9,15 @@ from convnext_mm import ARCHS
 from convnext_mm.checkpoint.errors import CheckpointError
 from convnext_mm.checkpoint.files import write
 from convnext_mm.checkpoint.mmengine_loader import load_checkpoint
-from convnext_mm.checkpoint.namings import BACKBONE, convert, parse
+from convnext_mm.checkpoint.state_dicts import BACKBONE, convert, parse
 from convnext_mm.checkpoint.whole_model import fit_model
-from convnext_mm.published.paper import published
 from tests.helpers.models import randomise, relative_difference
-from tests.helpers.official import Official
+from tests.helpers.official import PAPERS_ROWS, official_file
 from tests.helpers.paths import ROOT
 
 pytest.importorskip('mmdet', reason='mmdet is not installed')
 pytest.importorskip('mmseg', reason='mmseg is not installed')
 pytest.importorskip('mmpretrain', reason='mmpretrain is not installed')
-ROWS = {row['config']: row for row in published()['coco'] + published()['ade20k']}
-
-
-def layer(name, *shape, bias=True):
-    yield f'{name}.weight', shape
-    if bias:
-        yield f'{name}.bias', shape[:1]
-
-
-def conv_bn(name, *shape):
-    """mmcv's ``ConvModule`` with a norm: no bias."""
-    yield from layer(f'{name}.conv', *shape, bias=False)
-    for leaf in ('weight', 'bias', 'running_mean', 'running_var'):
-        yield f'{name}.bn.{leaf}', shape[:1]
-    yield f'{name}.bn.num_batches_tracked', ()
-
-
-def detector_heads(channels, cascade):
-    """Neck and heads of the official detectors: mmdet 2.11 ``necks/fpn.py``, ``dense_heads/rpn_head.py``,
-    ``roi_heads/{bbox_heads/convfc_bbox_head,mask_heads/fcn_mask_head}.py``."""
-    for i, c in enumerate(channels):
-        yield from layer(f'neck.lateral_convs.{i}.conv', 256, c, 1, 1)
-        yield from layer(f'neck.fpn_convs.{i}.conv', 256, 256, 3, 3)
-    yield from layer('rpn_head.rpn_conv', 256, 256, 3, 3)
-    yield from layer('rpn_head.rpn_cls', 3, 256, 1, 1)
-    yield from layer('rpn_head.rpn_reg', 12, 256, 1, 1)
-    for stage in ('.0', '.1', '.2') if cascade else ('',):
-        box, mask = f'roi_head.bbox_head{stage}', f'roi_head.mask_head{stage}'
-        yield from layer(f'{box}.fc_cls', 81, 1024)
-        yield from layer(f'{box}.fc_reg', 320, 1024)
-        yield from layer(f'{box}.shared_fcs.0', 1024, 256 * 7 * 7)
-        if cascade:
-            for i in range(4):
-                yield from conv_bn(f'{box}.shared_convs.{i}', 256, 256, 3, 3)
-        else:
-            yield from layer(f'{box}.shared_fcs.1', 1024, 1024)
-        for i in range(4):
-            yield from layer(f'{mask}.convs.{i}.conv', 256, 256, 3, 3)
-        yield f'{mask}.upsample.weight', (256, 256, 2, 2)
-        yield f'{mask}.upsample.bias', (256,)
-        yield from layer(f'{mask}.conv_logits', 80, 256, 1, 1)
-
-
-def segmentor_heads(channels):
-    """Heads of the official segmentors: mmseg 0.11 ``decode_heads/{uper_head,psp_head,fcn_head}.py``."""
-    yield from layer('decode_head.conv_seg', 150, 512, 1, 1)
-    for i in range(4):
-        yield from conv_bn(f'decode_head.psp_modules.{i}.1', 512, channels[-1], 1, 1)
-    yield from conv_bn('decode_head.bottleneck', 512, channels[-1] + 4 * 512, 3, 3)
-    for i in range(3):
-        yield from conv_bn(f'decode_head.lateral_convs.{i}', 512, channels[i], 1, 1)
-        yield from conv_bn(f'decode_head.fpn_convs.{i}', 512, 512, 3, 3)
-    yield from conv_bn('decode_head.fpn_bottleneck', 512, 4 * 512, 3, 3)
-    yield from layer('auxiliary_head.conv_seg', 150, 256, 1, 1)
-    yield from conv_bn('auxiliary_head.convs.0', 256, channels[2], 3, 3)
-
-
-def official_file(row):
-    """Names and (meta) tensors of an official fine-tuned checkpoint."""
-    channels = ARCHS[row['arch']].channels
-    with torch.device('meta'):
-        backbone = Official(ARCHS[row['arch']]).state_dict()
-        heads = segmentor_heads(channels) if row['method'] == 'UPerNet' else \
-            detector_heads(channels, row['method'].startswith('Cascade'))
-        norms = itertools.chain(*(layer(f'{BACKBONE}norm{i}', c) for i, c in enumerate(channels)))
-        file = {name: torch.empty(shape) for name, shape in (*norms, *heads)}
-    file.update((BACKBONE + name, tensor) for name, tensor in backbone.items() if not name.startswith(('norm', 'head')))
-    return file
 
 
 def load_config(config):
@@ -110,12 +40,12 @@ def build(config, change=None, device='cpu'):
         return MODELS.build(cfg.model)
 
 
-@pytest.mark.parametrize('format', ['official', 'mmpretrain'])
-@pytest.mark.parametrize('config', ROWS)
-def test_official_checkpoints_fit_their_configs(config, format):
+@pytest.mark.parametrize('naming', ['official', 'mmpretrain'])
+@pytest.mark.parametrize('config', PAPERS_ROWS)
+def test_official_checkpoints_fit_their_configs(config, naming):
     model = build(config, device='meta')
-    state_dict = official_file(ROWS[config])
-    fitted = fit_model(model, convert(state_dict, format))
+    state_dict = official_file(PAPERS_ROWS[config])
+    fitted = fit_model(model, convert(state_dict, naming))
     assert fitted.keys() == model.state_dict().keys() == state_dict.keys()
     model.load_state_dict(fitted, strict=True)
     for name in ('neck.fpn_convs.0.conv.bias', 'decode_head.fpn_convs.0.bn.bias'):
@@ -128,12 +58,13 @@ def test_official_checkpoints_fit_their_configs(config, format):
 def test_sizes_of_other_configs_do_not_fit():
     model = build('cascade/convnext_s_3x.py', device='meta')
     with pytest.raises(CheckpointError, match=r'checkpoint is ConvNeXt-T \(3, 3, 9, 3\), the config asks for small'):
-        fit_model(model, official_file(ROWS['cascade/convnext_t_3x.py']))
-    with pytest.raises(CheckpointError, match='the checkpoint holds a Mask R-CNN, the config builds a Cascade Mask R-CNN'
-                                              '; .*missing: roi_head.bbox_head.0.fc_cls.weight'):
-        fit_model(model, {**official_file(ROWS['mask_rcnn/convnext_t_3x.py']),
-                          **{name: tensor for name, tensor in official_file(ROWS['cascade/convnext_s_3x.py']).items()
-                             if name.startswith(BACKBONE)}})
+        fit_model(model, official_file(PAPERS_ROWS['cascade/convnext_t_3x.py']))
+    words = ('the checkpoint holds a Mask R-CNN, the config builds a Cascade Mask R-CNN; '
+             '.*missing: roi_head.bbox_head.0.fc_cls.weight')
+    cascade = official_file(PAPERS_ROWS['cascade/convnext_s_3x.py'])
+    with pytest.raises(CheckpointError, match=words):
+        fit_model(model, {**official_file(PAPERS_ROWS['mask_rcnn/convnext_t_3x.py']),
+                          **{name: tensor for name, tensor in cascade.items() if name.startswith(BACKBONE)}})
 
 
 def small(model):
@@ -166,16 +97,16 @@ def same(model, state_dict):
     return all(torch.equal(tensor, state_dict[name]) for name, tensor in model.state_dict().items())
 
 
-@pytest.mark.parametrize(('format', 'meta'), [
+@pytest.mark.parametrize(('naming', 'meta'), [
     ('official', {'CLASSES': ('a', 'b'), 'PALETTE': [(0, 0, 0), (1, 1, 1)]}), ('official', None), ('mmpretrain', None)])
 @pytest.mark.parametrize(('config', 'change'), [('mask_rcnn/convnext_t_3x.py', small_detector),
                                                 ('upernet/convnext_t_512_160k.py', small_segmentor)])
-def test_init_functions_of_the_toolboxes(config, change, format, meta, tmp_path):
+def test_init_functions_of_the_toolboxes(config, change, naming, meta, tmp_path):
     cfg = load_config(config)
     change(cfg.model)
     source = randomised(build(config, change))
     path = tmp_path / 'file.pth'
-    state_dict = convert(source.state_dict(), format)
+    state_dict = convert(source.state_dict(), naming)
     torch.save({'state_dict': state_dict, 'meta': meta} if meta else state_dict, path)
     if 'mask_rcnn' in config:
         from mmdet.apis import init_detector as init
@@ -251,7 +182,7 @@ def test_upernet_of_transformers(arch, width, auxiliary, classes, change, ending
 
     # Back again: transformers' own output does not change by a bit.
     parsed = parse(model.state_dict())
-    assert parsed.format == 'official'
+    assert parsed.naming == 'official'
     back = convert(model.state_dict(), 'transformers')
     state_dict = copy.deepcopy(theirs.state_dict())
     assert back.keys() == state_dict.keys()

@@ -63,9 +63,9 @@ class Canary:
 
 def orders(canary):
     """Pieces of pickles that make the file ``canary`` if they are carried out."""
-    whole = pickle.dumps(Canary(canary), 2)
-    return [whole[2:-1], whole, b'cos\nmkdir\n' + b'X' + len(str(canary)).to_bytes(4, 'little') + str(canary).encode() + b'\x85R',
-            b"cposix\nsystem\n(S'mkdir " + str(canary).encode() + b"'\ntR.", b'r\xff\xff\xff\x7f', b'cbuiltins\nexec\n']
+    whole, path = pickle.dumps(Canary(canary), 2), str(canary).encode()
+    return [whole[2:-1], whole, b'cos\nmkdir\n' + b'X' + len(path).to_bytes(4, 'little') + path + b'\x85R',
+            b"cposix\nsystem\n(S'mkdir " + path + b"'\ntR.", b'r\xff\xff\xff\x7f', b'cbuiltins\nexec\n']
 
 
 def reseal(sound, path, change):
@@ -94,7 +94,8 @@ def outcome(use, path):
 @pytest.mark.parametrize('kind', [*FORMATS, 'pickle'])
 def test_damaged_checkpoints(kind, size, tmp_path, record_property):
     ending, writer = FORMATS['zip' if kind == 'pickle' else kind]
-    sound, path, canary, tally = tmp_path / f'sound{ending}', tmp_path / f'damaged{ending}', tmp_path / 'canary', Counter()
+    sound, path, canary = tmp_path / f'sound{ending}', tmp_path / f'damaged{ending}', tmp_path / 'canary'
+    tally = Counter()
     model = randomise(ConvNeXt(SMALL))
     writer(model, sound)
     expected = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -116,7 +117,8 @@ def test_damaged_checkpoints(kind, size, tmp_path, record_property):
         if result == 'loaded':
             tensors = model.state_dict().items()
             assert all(tensor.shape == expected[name].shape for name, tensor in tensors)
-            assert kind not in ('zip', 'training') or all(torch.equal(tensor, expected[name]) for name, tensor in tensors)
+            if kind in ('zip', 'training'):
+                assert all(torch.equal(tensor, expected[name]) for name, tensor in tensors)
         tally[result] += 1
 
     run(check, size(40, 200))

@@ -8,7 +8,7 @@ from mmengine.logging import HistoryBuffer, print_log
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 
 from convnext_mm.checkpoint.errors import CheckpointError, naming_file
-from convnext_mm.checkpoint.namings import unwrap
+from convnext_mm.checkpoint.state_dicts import find_state_dict
 from convnext_mm.checkpoint.whole_model import fit_model
 from convnext_mm.registry import HOOKS
 
@@ -35,7 +35,7 @@ class SafeCheckpointHook(Hook):
                                   'one from it with load_from, without resume')
         training = isinstance(runner.optim_wrapper, (OptimWrapper, OptimWrapperDict)) and not runner._resume
         with naming_file(runner._load_from):
-            state_dict, _ = unwrap(checkpoint)
+            state_dict, _ = find_state_dict(checkpoint)
         # Of a sharded model, its strategy keeps the names and shapes.
         model = getattr(getattr(runner, 'strategy', None), 'blueprint', runner.model)
         checkpoint['state_dict'] = fit_model(model, state_dict, training, runner._load_from)

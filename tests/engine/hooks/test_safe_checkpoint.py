@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 from convnext_mm.checkpoint import files
 from convnext_mm.checkpoint.errors import CheckpointError
 from convnext_mm.checkpoint.files import read
-from convnext_mm.checkpoint.namings import convert
+from convnext_mm.checkpoint.state_dicts import convert
 from convnext_mm.engine.hooks.safe_checkpoint import _to_plain
 from tests.helpers.checkpoints import Detector, detector, save
 
