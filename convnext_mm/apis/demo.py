@@ -1,7 +1,6 @@
 """The main job on drawn shapes: make the data, train and test a detector and a segmentor, show what they predict."""
 import json
 import os
-import pickle
 import re
 import shlex
 import subprocess
@@ -15,16 +14,16 @@ import numpy as np
 from PIL import Image
 
 from convnext_mm.datasets import shapes
-from convnext_mm.drawing import pictures as drawing
+from convnext_mm.drawing import contact_sheet, write_picture
 from convnext_mm.utils.progress import Line, clock
 from convnext_mm.utils.text import format_table
 
 #: Of a run on two cores of a machine that does nothing else, without a GPU.
 MINUTES = 10
-PICTURES = 12
+#: Folder of the pictures, below the folder of the demo.
+PICTURES = 'pictures'
 #: Page about both trainings, below the folder of the demo.
 REPORT = 'report.html'
-MIN_SCORE = .5
 #: Lines of a failed step's log that are shown.
 TAIL = 25
 #: mmengine's lines: `Epoch(train)  [2][10/40]  ...  eta: 0:05:47  ...  loss: 1.2345`, `Iter(test) [10/40]  eta: ...`.
@@ -40,20 +39,32 @@ class Metric(NamedTuple):
 
 
 class Model(NamedTuple):
-    """What is trained: config below the repository's root, where predictions go, options of a quick run, figures."""
+    """What is trained and tested.
+
+    Attributes:
+        title (str): Its name.
+        config (str): Path below the repository's root.
+        predictions (str): File or folder of the stored predictions, below the folder of the test.
+        pictures (str): Folder of the pictures, below ``PICTURES``.
+        columns (int): Of their contact sheet.
+        quick (tuple[str]): Settings of a quick run.
+        metrics (dict[str, Metric]): By their labels.
+    """
 
     title: str
     config: str
     predictions: str
+    pictures: str
+    columns: int
     quick: tuple
     metrics: dict
 
 
 MODELS = (
-    Model('Cascade Mask R-CNN', 'configs/demo/cascade.py', 'predictions.pkl',
+    Model('Cascade Mask R-CNN', 'configs/demo/cascade.py', 'predictions.json', 'detection', 2,
           ('train_cfg.max_epochs=1', 'train_cfg.val_interval=1', 'default_hooks.checkpoint.interval=1'),
           {'box AP': Metric('coco/bbox_mAP', .80), 'mask AP': Metric('coco/segm_mAP', .80)}),
-    Model('UPerNet', 'configs/demo/upernet.py', 'predictions',
+    Model('UPerNet', 'configs/demo/upernet.py', 'predictions', 'segmentation', 1,
           ('train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'default_hooks.checkpoint.interval=2'),
           {'mIoU': Metric('mIoU', .85)}))
 
@@ -67,7 +78,7 @@ class StepFailed(Exception):
 
 
 def read_progress(line):
-    """A line of mmengine's log in short, or None where it tells no progress.
+    """Return a line of mmengine's log in short, or None where it tells no progress.
 
     >>> read_progress('... Epoch(train)  [2][10/40]  lr: 1e-04  eta: 0:05:47  time: 0.8  loss: 1.2345  s0.acc: 90')
     'epoch 2, 10/40, loss 1.2345, 5:47 left'
@@ -121,98 +132,40 @@ def run_step(command, folder, log):
 
 
 def read_metrics(test_dir):
-    """Figures that the test wrote into its work dir, as fractions by their keys; those that have none are left out."""
+    """Return the figures that the test wrote into its work dir, as fractions by key, without those of no value."""
     figures = json.loads((test_dir / 'evaluation.json').read_text())['figures']
     return {figure['key']: figure['measured'] / 100 for figure in figures if figure['measured'] is not None}
 
 
 def train_and_test(model, root, folder, out, quick):
-    """Train and test a model by the tools; return its figures (label -> fraction) and the seconds of both."""
-    config = os.path.relpath(root / model.config, folder)
+    """Train and test a model by the tools, with pictures; return its figures (label -> fraction) and both seconds."""
+    def relative(path):
+        return os.path.relpath(path, folder)
+
     train_dir = out / Path(model.config).stem
-    test_dir = train_dir / 'test'
-    relative = {path: os.path.relpath(path, folder) for path in (train_dir, test_dir)}
-    tools = {name: os.path.relpath(root / 'tools' / f'{name}.py', folder) for name in ('train', 'test')}
+    test_dir, config = train_dir / 'test', relative(root / model.config)
+    tools = {name: relative(root / 'tools' / f'{name}.py') for name in ('train', 'test')}
     options = ['--cfg-options', 'default_hooks.logger.interval=1', *model.quick] if quick else []
     print(f'\ntrain {model.title}', flush=True)
-    train_time = run_step(['python', tools['train'], config, '--work-dir', relative[train_dir], '--deterministic',
+    train_time = run_step(['python', tools['train'], config, '--work-dir', relative(train_dir), '--deterministic',
                            *options], folder, train_dir / 'train.log')
-    checkpoint = os.path.relpath((train_dir / 'last_checkpoint').read_text().strip(), folder)
+    checkpoint = relative((train_dir / 'last_checkpoint').read_text().strip())
     print(f'\ntest {model.title}', flush=True)
-    test_time = run_step(['python', tools['test'], config, checkpoint, '--work-dir', relative[test_dir], '--out',
-                          os.path.join(relative[test_dir], model.predictions)], folder, test_dir / 'test.log')
+    test_time = run_step(['python', tools['test'], config, checkpoint, '--work-dir', relative(test_dir),
+                          '--out', relative(test_dir / model.predictions),
+                          '--show-dir', relative(out / PICTURES / model.pictures)], folder, test_dir / 'test.log')
     figures = read_metrics(test_dir)
     return {label: figures[metric.key] for label, metric in model.metrics.items()}, train_time, test_time
 
 
-def _pixels(path):
-    return np.array(Image.open(path))
-
-
-def instance_pictures(dataset, predictions, folder):
-    """Pictures of a detector's first predictions beside the ground truth.
-
-    Args:
-        dataset (dict): The config's, in COCO's format.
-        predictions (Path): File of mmdet's ``DumpDetResults``.
-        folder (Path): Against which the data set's paths count.
-
-    Yields:
-        tuple[str, ndarray]: Name of the image and picture.
-    """
-    from pycocotools import mask as coco_mask
-    root, names, colours = folder / dataset.data_root, dataset.metainfo.classes, dataset.metainfo.palette
-    truth = json.loads((root / dataset.ann_file).read_text())
-    category_index = {c['id']: names.index(c['name']) for c in truth['categories']}
-    images = {image['id']: image for image in truth['images']}
-    # Our own file of a moment ago, so unpickling it is safe.
-    for prediction in pickle.loads(predictions.read_bytes())[:PICTURES]:
-        image = images[prediction['img_id']]
-        pixels = _pixels(root / dataset.data_prefix.img / image['file_name'])
-        true = [a for a in truth['annotations'] if a['image_id'] == image['id']]
-        boxes = np.array([a['bbox'] for a in true], float).reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]
-        masks = [coco_mask.decode(coco_mask.frPyObjects(a['segmentation'], image['height'], image['width']))
-                 for a in true]
-        left = drawing.draw_instances(pixels, boxes, [category_index[a['category_id']] for a in true], names,
-                                      masks=masks, palette=colours)
-        found = prediction['pred_instances']
-        sure = np.flatnonzero(found['scores'].numpy() >= MIN_SCORE)
-        right = drawing.draw_instances(
-            pixels, found['bboxes'].numpy()[sure], found['labels'].numpy()[sure], names,
-            scores=found['scores'].numpy()[sure], masks=[coco_mask.decode(found['masks'][i]) for i in sure],
-            palette=colours)
-        yield Path(image['file_name']).stem, drawing.side_by_side([left, right], ['ground truth', 'prediction'])
-
-
-def segmentation_pictures(dataset, predictions, folder):
-    """Pictures of a segmentor's first predictions (a folder of index PNGs, 0 unlabelled) beside the ground truth.
-
-    Arguments and yields as in ``instance_pictures``.
-    """
-    root, names, colours = folder / dataset.data_root, dataset.metainfo.classes, dataset.metainfo.palette
-    for file in sorted(predictions.glob('*.png'))[:PICTURES]:
-        pixels = _pixels(root / dataset.data_prefix.img_path / file.name)
-        # 0, the unlabelled, wraps to 255, which is drawn as such.
-        maps = [_pixels(path) - np.uint8(1) for path in (root / dataset.data_prefix.seg_map_path / file.name, file)]
-        panels = [drawing.draw_segmentation(pixels, index_map, names, colours)
-                  for index_map in (np.full_like(maps[0], 255), *maps)]
-        yield file.stem, drawing.side_by_side(panels, ['image', 'ground truth', 'prediction'],
-                                              drawing.segmentation_legend(maps, names, colours))
-
-
-def draw_pictures(pictures, folder, columns):
-    """Write each picture into ``folder``, and the first of them together into a PNG of the folder's name."""
-    folder.mkdir(parents=True, exist_ok=True)
-    first = []
-    for name, picture in pictures:
-        Image.fromarray(picture).save(folder / f'{name}.png')
-        first.append(picture)
-    Image.fromarray(drawing.contact_sheet(first[:3 * columns], columns)).save(folder.with_suffix('.png'))
+def draw_sheet(folder, columns):
+    """Lay the first pictures of a folder out in three rows, as a PNG of the folder's name beside it."""
+    files = sorted(folder.glob('*.png'))[:3 * columns]
+    write_picture(folder.with_suffix('.png'), contact_sheet([np.array(Image.open(file)) for file in files], columns))
 
 
 def format_results(results, with_bars):
-    """The figures of all models with the times each took, as lines of text.
+    """Return the figures of all models, with the time each took, as lines of text.
 
     Args:
         results (list): (Model, figures, train seconds, test seconds).
@@ -227,6 +180,12 @@ def format_results(results, with_bars):
             rows.append((title, label, f'{value:.3f}', *bar, *times))
             title, times = '', ('', '')
     return format_table(header, rows, left=2)
+
+
+def failed_bars(results):
+    """Return a line for each figure that is below its bar; results as in :func:`format_results`."""
+    return [f'{label} {value:.3f} is below {model.metrics[label].bar:.2f}' for model, figures, *_ in results
+            for label, value in figures.items() if value < model.metrics[label].bar]
 
 
 def run(root, folder, quick=False):
@@ -252,10 +211,9 @@ def run(root, folder, quick=False):
         print('\ninterrupted', flush=True)
         return 130
     print(f'\n{format_results(results, not quick)}\n\ntotal time {clock(time.monotonic() - start)}\npictures of '
-          f'predictions beside ground truth: {os.path.relpath(out / "pictures")}\nreport, to open in a browser: '
+          f'predictions beside ground truth: {os.path.relpath(out / PICTURES)}\nreport, to open in a browser: '
           f'{os.path.relpath(out / REPORT)}', flush=True)
-    low = [f'{label} {value:.3f} is below {model.metrics[label].bar:.2f}' for model, figures, *_ in results
-           for label, value in figures.items() if value < model.metrics[label].bar]
+    low = failed_bars(results)
     if low and not quick:
         print(f'demo failed: {", ".join(low)}', flush=True)
         return 1
@@ -263,28 +221,22 @@ def run(root, folder, quick=False):
 
 
 def _run(root, folder, out, quick):
+    """Do the steps of the job; return the results as :func:`format_results` takes them."""
     train, val = (8, 4) if quick else (160, 40)
     duration = 'a minute' if quick else f'{MINUTES} minutes'
     print(f"""From drawn shapes to a trained and tested detector and segmentor: about {duration} on 2 cores.
   1. draw {train} images for training and {val} for validation, in COCO's and in ADE20K's format
   2. train and test {MODELS[0].title} ({MODELS[0].config}) from random weights
-  3. train and test {MODELS[1].title} ({MODELS[1].config}) from random weights
-  4. draw predictions beside the ground truth
-  5. write a report of both trainings""", flush=True)
+  3. train and test {MODELS[1].title} ({MODELS[1].config}) from random weights; tests draw predictions beside the truth
+  4. write a report of both trainings""", flush=True)
     print('\ndraw the data', flush=True)
     for generate, name in ((shapes.generate_coco, 'coco'), (shapes.generate_ade, 'ade')):
         path = folder / 'data' / 'shapes' / name
         made = generate(path, train=train, val=val)
         print(f'    {os.path.relpath(path)}: {"made" if made else "is there already"}', flush=True)
     results = [(model, *train_and_test(model, root, folder, out, quick)) for model in MODELS]
-
-    from mmengine.config import Config
-    print('\ndraw predictions beside the ground truth', flush=True)
-    for model, kind, pictures, columns in zip(MODELS, ('detection', 'segmentation'),
-                                              (instance_pictures, segmentation_pictures), (2, 1)):
-        dataset = Config.fromfile(root / model.config).test_dataloader.dataset
-        predictions = out / Path(model.config).stem / 'test' / model.predictions
-        draw_pictures(pictures(dataset, predictions, folder), out / 'pictures' / kind, columns)
+    for model in MODELS:
+        draw_sheet(out / PICTURES / model.pictures, model.columns)
 
     print('\nwrite the report', flush=True)
     work_dirs = [os.path.relpath(out / Path(model.config).stem, folder) for model in MODELS]

@@ -6,6 +6,7 @@ from mmengine.logging import print_log
 
 from convnext_mm.utils.configs import test_dataset, type_name
 from convnext_mm.utils.errors import UserError
+from convnext_mm.utils.files import check_place
 
 
 def has_accelerator():
@@ -77,16 +78,15 @@ def use_whole_checkpoints(cfg):
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='convnext_mm.InterruptionHook')]
 
 
-def set_show_dir(cfg, show_dir):
-    """Write pictures of the predictions below ``show_dir``."""
-    hook = cfg.get('default_hooks', {}).get('visualization')
-    if hook is None:
-        raise UserError('--show-dir needs default_hooks.visualization in the config, which has none')
-    hook.draw = True
-    if type_name(hook) == 'SegVisualizationHook':
-        cfg.visualizer.save_dir = show_dir
-    else:
-        hook.test_out_dir = show_dir
+def set_show_dir(cfg, show_dir: str) -> None:
+    """Write pictures of the predictions beside the ground truth into the folder ``show_dir``.
+
+    Raises:
+        UserError: The folder cannot be written.
+    """
+    check_place('--show-dir', show_dir)
+    hook = dict(type='convnext_mm.PredictionPicturesHook', out_dir=show_dir)
+    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), hook]
 
 
 def set_tta(cfg):

@@ -115,14 +115,6 @@ def index_categories(classes, reduce_zero_label):
     return [dict(id=i + bool(reduce_zero_label), name=name) for i, name in enumerate(classes)]
 
 
-def map_name(image_path, folder):
-    """Name of the index PNG of an image: its path below the images' folder, so that equal names do not meet."""
-    relative = os.path.relpath(image_path, folder) if folder else os.path.basename(image_path)
-    if relative.startswith('..'):
-        relative = os.path.basename(image_path)
-    return Path(relative).with_suffix('.png').as_posix()
-
-
 def partial_folder(folder):
     """Where the index PNGs of a folder are gathered until all are there."""
     return Path(f'{os.path.normpath(folder)}.partial')

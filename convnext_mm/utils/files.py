@@ -91,6 +91,22 @@ def replace_folder(new: str | Path, path: str | Path) -> None:
     os.rename(new, path)
 
 
+def png_name(image_path: str | Path, folder: str | Path) -> str:
+    """Return the name of an image's PNG: its path below the images' folder, so that equal names do not meet.
+
+    Args:
+        image_path (str | Path): The image.
+        folder (str | Path): An image outside it, or of no known folder (empty), has its file's name alone.
+
+    Returns:
+        str: With slashes and the ending ``.png``.
+    """
+    relative = os.path.relpath(image_path, folder) if folder else os.path.basename(image_path)
+    if relative.startswith('..'):
+        relative = os.path.basename(image_path)
+    return Path(relative).with_suffix('.png').as_posix()
+
+
 def check_place(argument: str, path: str | Path) -> None:
     """Make sure that ``path`` can be written, without writing anything.
 

@@ -1,20 +1,16 @@
 """The demo: its configs are the families' own, only smaller; progress, table, pictures and exit codes are right."""
 import json
 import os
-import pickle
-import sys
 import time
 
 import numpy as np
 import pytest
-import torch
 from mmengine.config import Config
 from PIL import Image
 
 from convnext_mm.apis import demo
 from convnext_mm.apis.cli import main as run_command
 from convnext_mm.datasets import shapes
-from convnext_mm.drawing import pictures as drawing
 from tests.helpers.paths import ROOT
 
 for _toolbox in ('mmdet', 'mmseg'):
@@ -135,12 +131,6 @@ def test_progress(line, shown):
     assert demo.read_progress(line) == shown
 
 
-@pytest.mark.parametrize(('seconds', 'shown'), [
-    (0, '0:00'), (9.9, '0:09'), (61, '1:01'), (725, '12:05'), (3700, '61:40')])
-def test_clock(seconds, shown):
-    assert demo.clock(seconds) == shown
-
-
 def test_a_step_shows_its_command_log_and_progress(tmp_path, capsys):
     code = ('import time; print("INFO - Iter(test) [1/4]  eta: 0:00:03  time: 1"); print("other"); '
             'print("INFO - Iter(test) [2/4]  eta: 0:00:02  time: 1", end="")')
@@ -176,19 +166,10 @@ def test_an_interrupted_step_ends_its_process(tmp_path, monkeypatch):
         os.kill(int((tmp_path / 'pid').read_text()), 0)
 
 
-def test_progress_on_a_terminal_is_one_line(capsys, monkeypatch):
-    monkeypatch.setattr(sys.stdout, 'isatty', lambda: True, raising=False)
-    progress = demo.Progress()
-    for i in range(3):
-        progress.show(str(i))
-    progress.end('done')
-    shown = capsys.readouterr().out
-    assert shown.count('\n') == 1 and shown.count('\r\033[K') == 4
-
-
 def test_figures_are_those_of_the_test(tmp_path):
     (tmp_path / 'evaluation.json').write_text(json.dumps({'figures': [
-        dict(metric='box AP', key='coco/bbox_mAP', measured=81.5), dict(metric='x', key='coco/bbox_mAP_l', measured=None)]}))
+        dict(metric='box AP', key='coco/bbox_mAP', measured=81.5),
+        dict(metric='x', key='coco/bbox_mAP_l', measured=None)]}))
     assert demo.read_metrics(tmp_path) == {'coco/bbox_mAP': .815}
 
 
@@ -222,52 +203,19 @@ def test_exit_codes(tmp_path, monkeypatch, capsys, outcome, quick, code, said):
     assert said in capsys.readouterr().out
 
 
-def test_instance_pictures_show_truth_and_prediction(tmp_path):
-    from pycocotools import mask as coco_mask
-    shapes.generate_coco(tmp_path / 'data/shapes/coco', train=1, val=3, width=96, height=80)
-    dataset = load('configs/demo/cascade.py').test_dataloader.dataset
-    mask = np.zeros((80, 96), np.uint8, order='F')
-    mask[10:40, 20:60] = 1
-    found = dict(bboxes=torch.tensor([[20., 10, 60, 40]] * 2), labels=torch.tensor([1, 2]),
-                 scores=torch.tensor([.9, .1]), masks=[coco_mask.encode(mask)] * 2)
-    nothing = dict(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=int), scores=torch.zeros(0), masks=[])
-    (tmp_path / 'p.pkl').write_bytes(pickle.dumps([
-        dict(img_id=1_000_001, pred_instances=found), dict(img_id=1_000_003, pred_instances=nothing)]))
-    pictures = dict(demo.instance_pictures(dataset, tmp_path / 'p.pkl', tmp_path))
-    assert list(pictures) == ['000001000001', '000001000003']
-    left, right = (pictures['000001000001'][:, half] for half in (slice(0, 655), slice(655, None)))
-    square, triangle = dataset.metainfo.palette[1:]
-    assert (right == square).all(axis=-1).sum() > 1000
-    assert not (right == triangle).all(axis=-1).any(), 'drawn below the least score'
-    colours = np.array(dataset.metainfo.palette)
-    assert any((left == colour).all(axis=-1).sum() > 1000 for colour in colours)
-    assert not any((pictures['000001000003'][:, 655:] == colour).all(axis=-1).any() for colour in colours)
-
-
-def test_segmentation_pictures_show_truth_and_prediction(tmp_path, monkeypatch):
-    monkeypatch.setattr(demo, 'PICTURES', 2)
-    shapes.generate_ade(tmp_path / 'data/shapes/ade', train=1, val=3, width=96, height=80)
-    dataset = load('configs/demo/upernet.py').test_dataloader.dataset
-    (tmp_path / 'out').mkdir()
-    for i in range(1, 4):
-        Image.fromarray(np.full((80, 96), 3, np.uint8)).save(tmp_path / 'out' / f'shapes_val_{i:08d}.png')
-    pictures = dict(demo.segmentation_pictures(dataset, tmp_path / 'out', tmp_path))
-    assert list(pictures) == ['shapes_val_00000001', 'shapes_val_00000002']
-    demo.draw_pictures(pictures.items(), tmp_path / 'pictures', 1)
-    assert (tmp_path / 'pictures.png').is_file()
-    assert sorted(p.stem for p in (tmp_path / 'pictures').iterdir()) == list(pictures)
-    # Everything was predicted to be a square: over grey, its colour shows in the difference of blue and red.
-    red, _, blue = dataset.metainfo.palette[2]
-    prediction = pictures['shapes_val_00000001'][100:500, 1320:1900].astype(int)
-    difference = np.median(prediction[..., 2] - prediction[..., 0])
-    assert difference == pytest.approx(drawing.FILL * (blue - red), abs=2)
+def test_a_sheet_shows_the_first_pictures(tmp_path):
+    for i in range(5):
+        demo.write_picture(tmp_path / 'kind' / f'{i}.png', np.full((4, 6, 3), i, np.uint8))
+    for columns, expected in ((1, [[0], [1], [2]]), (2, [[0, 1], [2, 3], [4, 255]])):
+        demo.draw_sheet(tmp_path / 'kind', columns)
+        assert np.array(Image.open(tmp_path / 'kind.png'))[::4, ::6, 0].tolist() == expected
 
 
 def test_the_whole_job(tmp_path, capsys):
     assert demo.run(ROOT, tmp_path, quick=True) == 0
     shown = capsys.readouterr().out
-    for text in ('about a minute', 'draw 8 images', 'epoch 1, 1/2, loss ', 'train UPerNet', 'box AP', 'mask AP', 'mIoU',
-                 'total time', 'work_dirs/demo/pictures'):
+    for text in ('about a minute', 'draw 8 images', 'epoch 1, 1/2, loss ', '--show-dir', 'train UPerNet', 'box AP',
+                 'mask AP', 'mIoU', 'total time', 'work_dirs/demo/pictures'):
         assert text in shown, text
     pictures = tmp_path / 'work_dirs' / 'demo' / 'pictures'
     names = {'detection': {f'{1_000_001 + i:012d}' for i in range(4)},

@@ -2,7 +2,7 @@
 import io
 import json
 import os
-from argparse import Namespace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +18,9 @@ from tests.helpers.paths import ROOT
 for _toolbox in ('mmdet', 'mmseg'):
     pytest.importorskip(_toolbox, reason=f'prediction needs {_toolbox}')
 
-from convnext_mm.apis import predict as inference  # noqa: E402 -- it needs both toolboxes
+# They need both toolboxes.
+from convnext_mm.apis import inference  # noqa: E402
+from convnext_mm.apis import predict as command  # noqa: E402
 
 CONFIGS = {'detector': ROOT / 'configs/demo/cascade.py', 'segmentor': ROOT / 'configs/demo/upernet.py'}
 NAMES = ('one', 'two', 'three')
@@ -93,9 +95,11 @@ def test_every_kind_of_image(kind, checkpoints, photos, tmp_path, capsys):
     assert '4 of 10 images were skipped' in said.out
     assert content['info']['skipped'] == [str(photos / name) for name in BROKEN]
     assert [os.path.relpath(i['file_name'], photos) for i in content['images']] == GOOD
-    assert [i['picture'] for i in content['images']] == [f'pictures/{n}.png' for n in ('a', 'alpha', 'deep', 'grey', 'a_2', 'turned')]
+    assert [i['picture'] for i in content['images']] == [
+        f'pictures/{name}.png' for name in ('a', 'alpha', 'deep', 'grey', 'a_2', 'turned')]
     assert {(i['width'], i['height']) for i in content['images'] if 'turned' not in i['file_name']} == {(128, 96)}
-    assert [(i['width'], i['height']) for i in content['images'] if 'turned' in i['file_name']] == [(96, 128)], 'by EXIF'
+    turned, = (i for i in content['images'] if 'turned' in i['file_name'])
+    assert (turned['width'], turned['height']) == (96, 128), 'by EXIF'
     for entry in content['images']:
         assert max(Image.open(out / entry['picture']).size) >= 640
         if kind == 'segmentor':
@@ -114,7 +118,8 @@ def test_every_kind_of_image(kind, checkpoints, photos, tmp_path, capsys):
 def test_detections_are_mmdets_own(checkpoints, photos, tmp_path):
     from mmdet.apis import inference_detector, init_detector
     from pycocotools import mask as coco_mask
-    assert predict(CONFIGS['detector'], checkpoints['detector'], photos / 'a.png', '--out-dir', tmp_path, '--score-thr', 0) == 0
+    assert predict(CONFIGS['detector'], checkpoints['detector'], photos / 'a.png', '--out-dir', tmp_path,
+                   '--score-thr', 0) == 0
     found = inference_detector(init_detector(str(CONFIGS['detector']), str(checkpoints['detector']), device='cpu'),
                                str(photos / 'a.png')).pred_instances.numpy()
     annotations = read(tmp_path)['annotations']
@@ -144,55 +149,43 @@ def test_batches_change_nothing(kind, checkpoints, photos, tmp_path):
     one, three = read(tmp_path / '1'), read(tmp_path / '3')
     assert one['images'] == three['images']
     if kind == 'detector':
-        assert [a['score'] for a in one['annotations']] == pytest.approx([a['score'] for a in three['annotations']], abs=1e-5)
+        assert [a['score'] for a in one['annotations']] == pytest.approx(
+            [a['score'] for a in three['annotations']], abs=1e-5)
     else:
         maps = [[np.array(Image.open(tmp_path / size / i['map'])) for i in one['images']] for size in '13']
         assert all((a == b).mean() > .999 for a, b in zip(*maps))
 
 
 def test_score_threshold(checkpoints, photos, tmp_path):
-    scores = {}
-    for threshold in (0, .4):
-        predict(CONFIGS['detector'], checkpoints['detector'], photos / 'a.png', '--out-dir', tmp_path, '--score-thr', threshold)
-        scores[threshold] = [a['score'] for a in read(tmp_path)['annotations']]
-    middle = float(np.median(scores[0]))
-    predict(CONFIGS['detector'], checkpoints['detector'], photos / 'a.png', '--out-dir', tmp_path, '--score-thr', middle)
-    assert scores[.4] == [s for s in scores[0] if s >= .4]
-    assert [a['score'] for a in read(tmp_path)['annotations']] == [s for s in scores[0] if s >= middle] != scores[0]
+    def scores(threshold):
+        predict(CONFIGS['detector'], checkpoints['detector'], photos / 'a.png', '--out-dir', tmp_path,
+                '--score-thr', threshold)
+        return [a['score'] for a in read(tmp_path)['annotations']]
 
-
-def test_a_cut_image_is_found_whatever_the_decoder_makes_of_it(photos):
-    lenient = Namespace(transforms=[lambda results: dict(img=np.zeros((96, 128, 3), np.uint8))])
-    assert inference.Predictor.load(lenient, 1, photos / 'a.png').pixels.shape == (96, 128, 3)
-    for name in ('cut.jpg', 'cut.png'):
-        with pytest.raises(OSError, match='truncated'):
-            inference.Predictor.load(lenient, 1, photos / name)
-
-
-def test_only_neighbours_of_one_shape_share_a_batch():
-    items = [Namespace(data=dict(inputs=torch.empty(shape)), name=i)
-             for i, shape in enumerate([(1, 2), (1, 2), (1, 2), (2, 1), (1, 2)])]
-    assert [[item.name for item in batch] for batch in inference.batches(items, 2)] == [[0, 1], [2], [3], [4]]
-    assert [[item.name for item in batch] for batch in inference.batches(items, 9)] == [[0, 1, 2], [3], [4]]
+    every = scores(0)
+    middle = float(np.median(every))
+    assert scores(.4) == [s for s in every if s >= .4]
+    assert scores(middle) == [s for s in every if s >= middle] != every
 
 
 def test_inputs(photos, monkeypatch):
     monkeypatch.chdir(photos)
     (photos / 'odd[1].png').write_bytes((photos / 'a.png').read_bytes())
-    for inputs, expected in ((['sub'], ['sub/a.png']), (['*.png'], ['a.png', 'alpha.png', 'cut.png', 'deep.png', 'grey.png', 'odd[1].png']),
-                             (['sub/a.png', '**/a.png'], ['sub/a.png', 'a.png']), (['odd[1].png'], ['odd[1].png']),
-                             (['notes.txt'], ['notes.txt']), (['a.png', './a.png', str(photos / 'a.png')], ['a.png'])):
-        assert [str(file) for file in inference.find_images(inputs, 'out')] == expected
+    for inputs, expected in (
+            (['sub'], ['sub/a.png']),
+            (['*.png'], ['a.png', 'alpha.png', 'cut.png', 'deep.png', 'grey.png', 'odd[1].png']),
+            (['sub/a.png', '**/a.png'], ['sub/a.png', 'a.png']), (['odd[1].png'], ['odd[1].png']),
+            (['notes.txt'], ['notes.txt']), (['a.png', './a.png', str(photos / 'a.png')], ['a.png'])):
+        assert [str(file) for file in command.find_images(inputs, 'out')] == expected
     for wrong in ('gone.jpg', '*.webp', 'empty'):
         (photos / 'empty').mkdir(exist_ok=True)
         with pytest.raises(UserError, match=f'input {wrong!r}'.replace('*', r'\*')):
-            inference.find_images(['a.png', wrong], 'out')
+            command.find_images(['a.png', wrong], 'out')
 
 
 def test_names_never_meet():
-    from pathlib import Path
     names = ['x/a.png', 'y/a.png', 'a_2.png', 'z/a.jpg', 'b.png']
-    assert inference.output_names([Path(name) for name in names]) == ['a', 'a_2', 'a_2_2', 'a_3', 'b']
+    assert command.output_names([Path(name) for name in names]) == ['a', 'a_2', 'a_2_2', 'a_3', 'b']
 
 
 @pytest.mark.parametrize(('kind', 'arguments', 'message'), [
@@ -213,6 +206,8 @@ def test_mistakes(kind, arguments, message, checkpoints, photos, capsys, monkeyp
 def test_too_large_a_batch(checkpoints, photos, tmp_path, monkeypatch, capsys):
     def fail(self, batch):
         raise torch.cuda.OutOfMemoryError
+
     monkeypatch.setattr(inference.Predictor, '__call__', fail)
-    assert predict(CONFIGS['detector'], checkpoints['detector'], photos / 'a.png', '--out-dir', tmp_path / 'out', '--batch-size', 8) == 2
+    assert predict(CONFIGS['detector'], checkpoints['detector'], photos / 'a.png', '--out-dir', tmp_path / 'out',
+                   '--batch-size', 8) == 2
     assert '--batch-size 8: 1 images of 128 x 96 pixels do not fit' in capsys.readouterr().err

@@ -119,12 +119,12 @@ def test_tta_is_the_official_protocol():
 
 
 def test_show_dir():
-    cfg = config()
-    settings.set_show_dir(cfg, 'pictures')
-    assert (cfg.default_hooks.visualization.draw, cfg.default_hooks.visualization.test_out_dir) == (True, 'pictures')
-    cfg = config(UPERNET)
-    settings.set_show_dir(cfg, 'pictures')
-    assert (cfg.default_hooks.visualization.draw, cfg.visualizer.save_dir) == (True, 'pictures')
+    for leaf in (CASCADE, UPERNET):
+        before, cfg = config(leaf), config(leaf)
+        settings.set_show_dir(cfg, 'pictures')
+        assert cfg.custom_hooks == [*before.custom_hooks,
+                                    dict(type='convnext_mm.PredictionPicturesHook', out_dir='pictures')]
+        assert (cfg.default_hooks, cfg.visualizer) == (before.default_hooks, before.visualizer)
 
 
 MISTAKES = [
@@ -205,7 +205,7 @@ def test_test_passes_its_arguments_on(start, tmp_path):
     assert (cfg.model.type, cfg.load_from) == ('EncoderDecoder', str(tmp_path / 'a.pth'))
     out = str(tmp_path / 'masks')
     cfg, trust = start(test.main, UPERNET, tta=True, show_dir='pictures', out=out, trust_checkpoint=True)
-    assert (cfg.model.type, cfg.visualizer.save_dir, trust) == ('SegTTAModel', 'pictures', True)
+    assert (cfg.model.type, cfg.custom_hooks[-1].out_dir, trust) == ('SegTTAModel', 'pictures', True)
     evaluator, = cfg.test_evaluator
     assert (evaluator.type, evaluator.out, evaluator.info.protocol) == ('convnext_mm.IoUMetric', out, 'multi-scale')
     cfg, _ = start(test.main, CASCADE, out=str(tmp_path / 'p.json'))

@@ -428,12 +428,6 @@ def test_index_maps_of_many_classes(tmp_path, reduce_zero_label):
     assert np.array_equal(predictions.read_index_map(tmp_path / 'a' / 'm.png', reduce_zero_label), values)
 
 
-@pytest.mark.parametrize(('path', 'folder', 'name'), [
-    ('d/img/berlin/1.jpg', 'd/img', 'berlin/1.png'), ('d/img/1.png', 'd/img/', '1.png'), ('elsewhere/1.jpg', 'd/img', '1.png')])
-def test_names_of_maps(path, folder, name):
-    assert predictions.map_name(path, folder) == name
-
-
 def test_no_evaluator_that_stores(files):
     from convnext_mm.apis.config import read_config
     cfg = read_config(files['detector'])

@@ -78,3 +78,10 @@ def test_a_folder_appears_when_it_is_complete(tmp_path):
     with pytest.raises(TypeError), files.whole_folder(path) as temporary:
         temporary / 3
     assert [p.name for p in path.iterdir()] == ['new'] and [p.name for p in path.parent.iterdir()] == ['folder']
+
+
+@pytest.mark.parametrize(('path', 'folder', 'name'), [
+    ('d/img/berlin/1.jpg', 'd/img', 'berlin/1.png'), ('d/img/1.png', 'd/img/', '1.png'),
+    ('elsewhere/1.jpg', 'd/img', '1.png'), ('d/img/1.jpg', '', '1.png')])
+def test_names_of_pngs(path, folder, name):
+    assert files.png_name(path, folder) == name

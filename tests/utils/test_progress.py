@@ -109,3 +109,9 @@ def test_what_is_printed_to_a_file_does_not_go_to_the_terminal(monkeypatch, caps
     print('for the file')
     bar.end('done')
     assert capsys.readouterr().out == 'for the file\n' and 'for the file' not in terminal.getvalue()
+
+
+@pytest.mark.parametrize(('seconds', 'shown'), [
+    (0, '0:00'), (9.9, '0:09'), (61, '1:01'), (725, '12:05'), (3700, '61:40')])
+def test_a_clock_shows_minutes_and_seconds(seconds, shown):
+    assert progress.clock(seconds) == shown

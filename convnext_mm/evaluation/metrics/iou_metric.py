@@ -11,13 +11,13 @@ from convnext_mm.evaluation.predictions import (
     compare_images,
     finish_folder,
     index_categories,
-    map_name,
     partial_folder,
     read_index_map,
     write_index_map,
 )
 from convnext_mm.registry import METRICS
 from convnext_mm.utils.errors import UserError
+from convnext_mm.utils.files import png_name
 from convnext_mm.utils.progress import Bar
 
 
@@ -47,7 +47,7 @@ class IoUMetric(BaseIoUMetric):
                                 for areas, sample in zip(self.results[start:], data_samples)]
         if self.out:
             for sample in data_samples:
-                name = map_name(sample['img_path'], self.image_folder)
+                name = png_name(sample['img_path'], self.image_folder)
                 write_index_map(partial_folder(self.out) / name, sample['pred_sem_seg']['data'].squeeze().cpu().numpy(),
                                 self.dataset_meta['reduce_zero_label'])
 
@@ -55,7 +55,7 @@ class IoUMetric(BaseIoUMetric):
         *areas, paths = zip(*results)
         classes = self.dataset_meta['classes']
         if self.out:
-            finish_folder(self.out, self.info, {map_name(path, self.image_folder): Path(path).name for path in paths},
+            finish_folder(self.out, self.info, {png_name(path, self.image_folder): Path(path).name for path in paths},
                           index_categories(classes, self.dataset_meta['reduce_zero_label']))
         figures = self.total_area_to_metrics(*(sum(area.double() for area in column) for column in areas),
                                              self.metrics, self.nan_to_num, self.beta)
@@ -75,7 +75,7 @@ class IoUMetric(BaseIoUMetric):
         Raises:
             UserError: They are of other images or classes, or of another size.
         """
-        images = {map_name(info['img_path'], self.image_folder): info
+        images = {png_name(info['img_path'], self.image_folder): info
                   for info in map(dataset.get_data_info, range(len(dataset)))}
         compare_images(path, images, (file.relative_to(path).as_posix() for file in Path(path).rglob('*.png')))
         reduce_zero_label = self.dataset_meta['reduce_zero_label']

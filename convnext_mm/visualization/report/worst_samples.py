@@ -1,19 +1,21 @@
 """Predictions of a trained model beside the ground truth, the worst first."""
-import sys
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
+from mmengine.fileio import get
 from mmengine.registry import DATASETS, MODELS, init_default_scope
-from mmengine.utils import ProgressBar
-from PIL import Image, ImageOps
+from PIL import Image
 
 from convnext_mm.checkpoint.mmengine_loader import load_checkpoint
 from convnext_mm.datasets.preflight import check_data
-from convnext_mm.drawing import pictures as drawing
+from convnext_mm.drawing import UNLABELLED, Instances, choose_palette, decode_image, draw_panels, read_sample
+from convnext_mm.utils.progress import Bar
 
 #: Images that are looked at, as far as they can be predicted within ``SECONDS``, and how many of them are shown.
 CHECKED, SECONDS, SHOWN = 40, 60, 6
@@ -40,8 +42,18 @@ class Sample(NamedTuple):
     legend: list
 
 
-def predict_samples(cfg, checkpoint, accelerator=True):
-    """The worst predictions of a model among random images of its test data.
+class Judged(NamedTuple):
+    """A prediction with its IoU, the words for what is wrong, and what is needed to draw it."""
+
+    iou: float
+    detail: str
+    path: str
+    truth: Instances | np.ndarray
+    found: Instances | np.ndarray
+
+
+def predict_samples(cfg: Config, checkpoint: str | Path, accelerator: bool = True) -> tuple[list[Sample], int, int]:
+    """Return the worst predictions of a model among random images of its test data.
 
     Args:
         cfg (mmengine.Config): A detector's or a segmentor's.
@@ -61,25 +73,35 @@ def predict_samples(cfg, checkpoint, accelerator=True):
     model = MODELS.build(cfg.model)
     load_checkpoint(model, str(checkpoint))
     model.to(get_device() if accelerator else 'cpu').eval()
-    worst, count, end = [], 0, time.monotonic() + SECONDS
+    names = list(dataset.metainfo['classes'])
+    palette = choose_palette(dataset.metainfo.get('palette'), len(names))
+    worst, count = find_worst(model, dataset, names)
+    return [draw_sample(judged, names, palette) for judged in worst], count, len(dataset)
+
+
+def find_worst(model, dataset, names):
+    """Predict random images of a data set, as many as there is time for.
+
+    Returns:
+        tuple[list[Judged], int]: At most ``SHOWN``, the lowest IoU first, and how many images were predicted.
+    """
     # The same images at every call, and spread evenly over the set however many there is time for.
     order = np.random.RandomState(0).permutation(len(dataset))[:CHECKED].tolist()
-    progress = ProgressBar(len(order), bar_width=20, file=sys.stderr)
+    worst, bar, end = [], Bar(len(order), 'images predicted'), time.monotonic() + SECONDS
     for number in order:
         with torch.no_grad():
-            result, = model.test_step(pseudo_collate([dataset[number]]))
-        # The others' masks would fill the memory.
-        worst = sorted([*worst, _judge(result.to('cpu'))], key=lambda judged: judged[0])[:SHOWN]
-        count += 1
-        progress.update()
-        if time.monotonic() > end:
+            sample, = model.test_step(pseudo_collate([dataset[number]]))
+        # Keep the worst alone: the masks of all would fill the memory.
+        worst = sorted([*worst, judge(sample, names)], key=lambda judged: judged.iou)[:SHOWN]
+        bar.add()
+        if time.monotonic() > end and bar.done < bar.total:
+            bar.end(f'{bar.done} of {bar.total} images predicted: the time is up')
             break
-    print(file=sys.stderr)
-    return [_draw(*judged, dataset.metainfo) for judged in worst], count, len(dataset)
+    return worst, bar.done
 
 
-def overlaps(a, b):
-    """IoU of every mask (or box x0, y0, x1, y1) of ``a`` with every one of ``b``.
+def pairwise_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the IoU of every mask (or box x0, y0, x1, y1) of ``a`` with every one of ``b``, by pycocotools.
 
     Args:
         a, b (ndarray): bool, (N, H, W) and (M, H, W); or numbers, (N, 4) and (M, 4).
@@ -87,31 +109,31 @@ def overlaps(a, b):
     Returns:
         ndarray: (N, M).
     """
+    from pycocotools import mask as coco_mask
     if a.ndim == 3:
-        a, b = (masks.reshape(len(masks), np.prod(masks.shape[1:])).astype(np.float32) for masks in (a, b))
-        both, sizes = a @ b.T, (a.sum(1), b.sum(1))
+        a, b = ([coco_mask.encode(np.asfortranarray(mask, np.uint8)) for mask in masks] for masks in (a, b))
     else:
-        corners = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
-        both = np.clip(corners[1] - corners[0], 0, None).prod(2)
-        sizes = [np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(1) for boxes in (a, b)]
-    return both / np.maximum(sizes[0][:, None] + sizes[1][None] - both, 1e-9)
+        a, b = (np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]).astype(float) for boxes in (a, b))
+    # Of nothing, pycocotools returns an empty list.
+    return np.reshape(coco_mask.iou(a, b, [False] * len(b)), (len(a), len(b)))
 
 
-def instance_iou(true, true_labels, found, found_labels):
-    """How well the instances found in an image match the true ones.
+def instance_iou(true: np.ndarray, true_labels: np.ndarray, found: np.ndarray,
+                 found_labels: np.ndarray) -> tuple[float, int, int]:
+    """Return how well the instances found in an image match the true ones.
 
     Each true instance is matched with one found of its class, the pair of the highest IoU first; what is left over on
     either side counts 0.
 
     Args:
-        true, found (ndarray): Masks or boxes as :func:`overlaps` takes them, N and M.
+        true, found (ndarray): Masks or boxes as :func:`pairwise_iou` takes them, N and M.
         true_labels, found_labels (ndarray): Their classes.
 
     Returns:
         tuple[float, int, int]: Mean IoU of the pairs and of what is left over (1 where there is nothing at all); the
         true instances that nothing was found for; and those found where nothing is.
     """
-    ious = overlaps(true, found) * (np.asarray(true_labels)[:, None] == np.asarray(found_labels)[None])
+    ious = pairwise_iou(true, found) * (np.asarray(true_labels)[:, None] == np.asarray(found_labels)[None])
     matched = []
     while ious.size and ious.max() > 0:
         i, j = np.unravel_index(ious.argmax(), ious.shape)
@@ -122,8 +144,9 @@ def instance_iou(true, true_labels, found, found_labels):
     return float(sum(matched) / count) if count else 1., missed, extra
 
 
-def segmentation_iou(true, found, classes, ignore_index=255):
-    """Mean IoU of the classes that an image has or is said to have, and the worst of them.
+def segmentation_iou(true: np.ndarray, found: np.ndarray, classes: int, ignore_index: int = UNLABELLED
+                     ) -> tuple[float, int]:
+    """Return the mean IoU of the classes that an image has or is said to have, and the worst of them.
 
     Args:
         true, found (ndarray): Indices, (H, W); where ``true`` is ``ignore_index``, nothing counts.
@@ -142,54 +165,28 @@ def segmentation_iou(true, found, classes, ignore_index=255):
     return float(ious.mean()), int(present[ious.argmin()])
 
 
-def _instances(sample):
-    """True and sure predicted instances of a detector's result: (boxes, labels, masks, scores) of each."""
-    true, found = sample.gt_instances, sample.pred_instances
-    found = found[found.scores >= MIN_SCORE]
-    boxes = getattr(true.bboxes, 'tensor', true.bboxes).numpy()
-    has_masks = 'masks' in true and 'masks' in found
-    true_masks = true.masks.to_ndarray().astype(bool) if has_masks else None
-    return ((boxes, true.labels.numpy(), true_masks, None),
-            (found.bboxes.numpy(), found.labels.numpy(), found.masks.numpy() if has_masks else None,
-             found.scores.numpy()))
+def judge(sample, names):
+    """Return a data sample that a model has filled in as ``Judged``."""
+    truth, found = read_sample(sample, MIN_SCORE)
+    if not isinstance(found, Instances):
+        most = max(int(found.max()), int(truth[truth != UNLABELLED].max(initial=0)))
+        iou, worst = segmentation_iou(truth, found, most + 1)
+        return Judged(iou, f'worst class: {names[worst]}', sample.img_path, truth, found)
+    kind = 'boxes' if truth.masks is None or found.masks is None else 'masks'
+    iou, missed, extra = instance_iou(getattr(truth, kind), truth.labels, getattr(found, kind), found.labels)
+    wrong = [f'{missed} missed' if missed else '', f'{extra} where nothing is' if extra else '']
+    return Judged(iou, ', '.join(filter(None, wrong)) or 'all found', sample.img_path, truth, found)
 
 
-def _judge(sample):
-    """(IoU, detail, result) of a data sample that a model has filled in."""
-    if 'pred_sem_seg' in sample:
-        true, found = (data.data[0].numpy() for data in (sample.gt_sem_seg, sample.pred_sem_seg))
-        iou, worst = segmentation_iou(true, found, max(int(found.max()), int(true[true != 255].max(initial=0))) + 1)
-        return iou, worst, sample
-    (boxes, labels, masks, _), (found_boxes, found_labels, found_masks, _) = _instances(sample)
-    true, found = (boxes, found_boxes) if masks is None else (masks, found_masks)
-    iou, missed, extra = instance_iou(true, labels, found, found_labels)
-    return iou, (missed, extra), sample
+def draw_sample(judged, names, palette):
+    """Return a judged prediction as a ``Sample``, with pictures that fit the page."""
+    panels = draw_panels(decode_image(get(judged.path)), judged.found, judged.truth, names, palette)
+    return Sample(judged.path.replace('\\', '/').rsplit('/', 1)[-1], judged.iou, judged.detail,
+                  {title: fit_page(picture) for title, picture in panels.pictures.items()}, panels.legend)
 
 
-def _draw(iou, detail, sample, metainfo):
-    names = list(metainfo['classes'])
-    colours = metainfo.get('palette')
-    pixels = np.array(ImageOps.exif_transpose(Image.open(sample.img_path)).convert('RGB'))
-    legend = []
-    if 'pred_sem_seg' in sample:
-        maps = [data.data[0].numpy() for data in (sample.gt_sem_seg, sample.pred_sem_seg)]
-        legend = drawing.segmentation_legend(maps, names, colours)
-        titled = {'image': np.full_like(maps[0], 255), 'ground truth': maps[0], 'prediction': maps[1]}
-        panels = {title: drawing.draw_segmentation(pixels, index_map, names, colours)
-                  for title, index_map in titled.items()}
-        detail = f'worst class: {names[detail]}'
-    else:
-        panels = {title: drawing.draw_instances(pixels, boxes, labels, names, scores=scores, masks=masks,
-                                                palette=colours)
-                  for title, (boxes, labels, masks, scores) in zip(('ground truth', 'prediction'), _instances(sample))}
-        missed, extra = detail
-        detail = ', '.join(filter(None, [f'{missed} missed' if missed else '', f'{extra} where nothing is'
-                                         if extra else ''])) or 'all found'
-    return Sample(sample.img_path.replace('\\', '/').rsplit('/', 1)[-1], iou, detail,
-                  {title: _fit(picture) for title, picture in panels.items()}, legend)
-
-
-def _fit(picture):
+def fit_page(picture):
+    """Return a picture with its longer side at most ``SIDE``."""
     image = Image.fromarray(picture)
     image.thumbnail((SIDE, SIDE))
     return np.array(image)
