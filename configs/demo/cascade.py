@@ -1,5 +1,7 @@
 """The cascade family's recipe on drawn shapes (`make demo`): the same parts, smaller, from random weights."""
 _base_ = '../cascade/_base_.py'
+# The import stands below `_base_`: above it, mmengine would take the file for a config of its lazy syntax.
+from convnext_mm.utils.sizes import scale_sizes  # noqa: E402
 
 
 def small(part, **settings):
@@ -9,21 +11,13 @@ def small(part, **settings):
     return dict(part, **{key: size for key, size in sizes.items() if key in part}, **settings)
 
 
-def shrink(node):
-    """A pipeline with every length in pixels divided by 5: images of 192x160 in place of about 1000x800."""
-    if isinstance(node, dict):
-        return {key: shrink(value) for key, value in node.items()}
-    if isinstance(node, (list, tuple)):
-        return type(node)(map(shrink, node))
-    return node // 5 if isinstance(node, int) and not isinstance(node, bool) else node
-
-
 def loader(base, **settings):
     return dict(num_workers=1, **settings, dataset=dict(
         data_root='data/shapes/coco/',
         metainfo=dict(classes=('circle', 'square', 'triangle'),
                       palette=[(228, 40, 60), (30, 120, 240), (255, 190, 0)]),
-        pipeline=shrink(base.dataset.pipeline)))
+        # Images of 192x160 in place of about 1000x800.
+        pipeline=scale_sizes(base.dataset.pipeline, 1, 5)))
 
 
 roi_head = _base_.model.roi_head

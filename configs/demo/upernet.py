@@ -1,16 +1,8 @@
 """The UPerNet family's recipe on drawn shapes (`make demo`): the same parts, smaller, from random weights."""
 _base_ = '../upernet/_base_.py'
 
-
-def shrink(value):
-    """``value`` with every pair of integers in it, which are sizes in pixels, times 5 / 16: crops of 160."""
-    if isinstance(value, dict):
-        return {key: shrink(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [shrink(item) for item in value]
-    if isinstance(value, tuple) and all(isinstance(item, int) for item in value):
-        return tuple(item * 5 // 16 for item in value)
-    return value
+# The import stands below `_base_`: above it, mmengine would take the file for a config of its lazy syntax.
+from convnext_mm.utils.sizes import scale_sizes  # noqa: E402
 
 
 def loader(base, **settings):
@@ -22,10 +14,11 @@ def loader(base, **settings):
         reduce_zero_label=True,
         metainfo=dict(classes=('ground', 'circle', 'square', 'triangle'),
                       palette=[(205, 205, 200), (228, 40, 60), (30, 120, 240), (255, 190, 0)]),
-        pipeline=shrink(base.dataset.pipeline)))
+        # Crops of 160 in place of 512.
+        pipeline=scale_sizes(base.dataset.pipeline, 5, 16)))
 
 
-crop_size = shrink(_base_.crop_size)
+crop_size = scale_sizes(_base_.crop_size, 5, 16)
 channels = [24, 48, 96, 192]
 model = dict(
     # From random weights: padding of exact zeros would have no variance, and LayerNorms one after the other multiply
@@ -34,13 +27,13 @@ model = dict(
     backbone=dict(arch=dict(depths=(2, 2, 4, 2), channels=channels)),
     decode_head=dict(in_channels=channels, channels=64, num_classes=4),
     auxiliary_head=dict(in_channels=channels[2], channels=64, num_classes=4),
-    test_cfg=shrink(_base_.model.test_cfg))
+    test_cfg=scale_sizes(_base_.model.test_cfg, 5, 16))
 del channels
 
 train_dataloader = loader(_base_.train_dataloader, batch_size=4)
 val_dataloader = loader(_base_.val_dataloader)
 test_dataloader = val_dataloader
-tta_pipeline = shrink(_base_.tta_pipeline)
+tta_pipeline = scale_sizes(_base_.tta_pipeline, 5, 16)
 
 iterations = _base_.train_cfg.max_iters // 400
 train_cfg = dict(max_iters=iterations, val_interval=iterations)

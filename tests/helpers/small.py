@@ -1,5 +1,7 @@
 """The configs of the project, made small enough for a test."""
 
+from convnext_mm.utils.sizes import scale_sizes
+
 ARCH = dict(depths=(1, 1, 1, 1), channels=(8, 16, 24, 32))
 
 
@@ -13,14 +15,14 @@ def shrink(cfg):
     if 'decode_head' in cfg.model:
         cfg.model.decode_head.in_channels = list(ARCH['channels'])
         cfg.model.auxiliary_head.in_channels = ARCH['channels'][2]
-        cfg.model.data_preprocessor.size = _smaller(cfg.model.data_preprocessor.size)
-        cfg.model.test_cfg = _shrink_sizes(cfg.model.test_cfg)
+        cfg.model.data_preprocessor.size = scale_sizes(cfg.model.data_preprocessor.size, 1, 8)
+        cfg.model.test_cfg = scale_sizes(cfg.model.test_cfg, 1, 8)
     for split in ('train', 'val', 'test'):
         loader = cfg[f'{split}_dataloader']
         loader.update(num_workers=0, persistent_workers=False)
-        loader.dataset.pipeline = _shrink_sizes(loader.dataset.pipeline)
+        loader.dataset.pipeline = scale_sizes(loader.dataset.pipeline, 1, 8)
     if 'tta_pipeline' in cfg:
-        cfg.tta_pipeline = _shrink_sizes(cfg.tta_pipeline)
+        cfg.tta_pipeline = scale_sizes(cfg.tta_pipeline, 1, 8)
     length = 'max_epochs' if 'max_epochs' in cfg.train_cfg else 'max_iters'
     cfg.train_cfg.update({length: 1, 'val_interval': 1})
     cfg.default_hooks.logger.interval = 1
@@ -33,16 +35,3 @@ def _narrow(node):
         return type(node)((key, 16 if key.endswith('channels') and value in (256, 512, 1024) else _narrow(value))
                           for key, value in node.items())
     return [_narrow(value) for value in node] if isinstance(node, list) else node
-
-
-def _smaller(sizes):
-    return type(sizes)(_smaller(s) if isinstance(s, (list, tuple)) else s // 8 for s in sizes)
-
-
-def _shrink_sizes(node, key=None):
-    """``node`` with lengths in pixels divided by 8."""
-    if isinstance(node, dict):
-        return type(node)((k, _shrink_sizes(v, k)) for k, v in node.items())
-    if key in ('scale', 'scales', 'crop_size', 'stride'):
-        return _smaller(node)
-    return [_shrink_sizes(value) for value in node] if isinstance(node, list) else node
