@@ -1,4 +1,4 @@
-"""For ``custom_imports``: mmengine's functions read checkpoints safely from here on, inferencers' included."""
+"""Let all of mmengine, inferencers included, read checkpoints safely; for a config's ``custom_imports``."""
 from convnext_mm.checkpoint.mmengine_loader import register_loader
 from convnext_mm.engine.hooks.safe_checkpoint import SafeCheckpointHook
 

@@ -1,4 +1,6 @@
 """Train a detector or a segmentor."""
+from argparse import Namespace
+
 from convnext_mm.apis.config import load_config
 from convnext_mm.checkpoint.files import trust_pickles
 from convnext_mm.datasets.preflight import check_data
@@ -20,10 +22,21 @@ from convnext_mm.utils.errors import RunInterrupted
 from convnext_mm.utils.files import check_work_dir
 
 
-def main(args):
-    """Train by a command line (see `tools/train.py`)."""
+def main(args: Namespace) -> None:
+    """Train by the arguments of `tools/train.py`."""
     cfg = load_config(args, 'train_dataloader', 'train_cfg', 'optim_wrapper')
     trust_pickles(args.trust_checkpoint)
+    _apply_arguments(cfg, args)
+    check_backbone(cfg)
+    check_data(cfg, ('train', 'val'))
+    check_work_dir(cfg.work_dir)
+    fit_to_device(cfg)
+    runner = build_runner(cfg, args.trust_checkpoint)
+    _train(runner, cfg.work_dir)
+
+
+def _apply_arguments(cfg, args):
+    """Change the config as the arguments ask."""
     set_resume(cfg, args.resume)
     if args.deterministic:
         set_deterministic(cfg)
@@ -32,19 +45,19 @@ def main(args):
     set_step_size(cfg, args.effective_batch_size, args.auto_scale_lr)
     fit_to_strategy(cfg, args.strategy, has_accelerator())
     use_whole_checkpoints(cfg)
-    check_backbone(cfg)
-    check_data(cfg, ('train', 'val'))
-    check_work_dir(cfg.work_dir)
-    fit_to_device(cfg)
-    runner = build_runner(cfg, args.trust_checkpoint)
-    begin_status(cfg.work_dir)
+
+
+def _train(runner, work_dir):
+    """Train, and write into the status file how the run ends."""
+    begin_status(work_dir)
     try:
-        with interruptible(cfg.work_dir):
+        with interruptible(work_dir):
             runner.train()
     except RunInterrupted:
+        # Its status is written where it is raised.
         raise
     except BaseException as error:
-        update_status(cfg.work_dir, state='failed', reason=f'{type(error).__name__}: {error}',
+        update_status(work_dir, state='failed', reason=f'{type(error).__name__}: {error}',
                       exit_code=getattr(error, 'exit_code', 1))
         raise
-    update_status(cfg.work_dir, state='finished')
+    update_status(work_dir, state='finished')

@@ -1,1 +1,1 @@
-"""What a training is made of: settings of its config, hooks, the optimizer, loops, resuming, its status."""
+"""Run a training: settings of its config, hooks, the optimizer, loops, resuming and the status file."""

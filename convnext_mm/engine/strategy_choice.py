@@ -1,4 +1,4 @@
-"""How several processes train one model: from `--strategy`, or a config's fragment, to settings that fit each other."""
+"""Fit a config to the strategy by which several processes train one model, from `--strategy` or from the config."""
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -8,30 +8,30 @@ from convnext_mm.utils.configs import type_name
 from convnext_mm.utils.errors import UserError
 
 FRAGMENTS = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'strategies'
-#: What a strategy's type is called in a config -> in a command line.
+#: Type of a strategy in a config -> its name on a command line.
 _SHORT = dict(FSDPStrategy='fsdp', DeepSpeedStrategy='deepspeed')
 
 
-def choose_strategy(cfg, name):
-    """Put the fragment of ``--strategy name`` in the place of the config's own."""
+def choose_strategy(cfg, name: str) -> None:
+    """Replace the config's strategy by the one of ``--strategy name``."""
     drop_strategy(cfg)
     cfg.pop('model_wrapper_cfg', None)
     cfg.merge_from_dict(Config.fromfile(FRAGMENTS / f'{name}.py').to_dict())
 
 
-def drop_strategy(cfg):
-    """Leave out what divides a training among processes; anything else runs with mmengine's own runner."""
+def drop_strategy(cfg) -> None:
+    """Remove the config's strategy and its runner; a runner without a strategy stays."""
     if cfg.pop('strategy', None) is not None:
         cfg.pop('runner_type', None)
 
 
-def fit_to_strategy(cfg, name, has_accelerator):
+def fit_to_strategy(cfg, name: str | None, has_accelerator: bool) -> None:
     """Adapt a training's config to its strategy.
 
     Args:
         cfg (Config): With ``launcher`` set.
-        name (str, optional): The strategy of the command line, if it has one.
-        has_accelerator (bool): Whether there is one.
+        name (str, optional): The strategy of the command line; None stands for that of the config.
+        has_accelerator (bool): Whether this machine has one.
 
     Raises:
         UserError: A package, a GPU or other processes are missing.
@@ -51,7 +51,7 @@ def fit_to_strategy(cfg, name, has_accelerator):
 
 
 def _fit_fsdp(cfg):
-    # mmengine's own names in a config become this project's.
+    # A config may name mmengine's types; this project's replace them.
     cfg.runner_type, cfg.strategy.type = 'convnext_mm.StrategyRunner', 'convnext_mm.FSDPStrategy'
     hooks = [dict(hook, type='convnext_mm.ShardedEMAHook') if type_name(hook) == 'EMAHook' else hook
              for hook in cfg.get('custom_hooks') or []]
@@ -67,7 +67,7 @@ def _check_deepspeed(has_accelerator):
 
 
 def _fit_deepspeed(cfg):
-    """DeepSpeed clips, accumulates and lowers precision itself: what the optimizer wrapper says goes to it."""
+    """Move settings from the optimizer wrapper to DeepSpeed, which clips, accumulates and lowers precision itself."""
     wrapper, strategy = cfg.optim_wrapper, cfg.strategy
     if any(type_name(hook) == 'EMAHook' for hook in cfg.get('custom_hooks') or []):
         raise UserError('--strategy deepspeed writes checkpoints that hold no averages, and the config has an EMAHook: '

@@ -2,6 +2,7 @@
 import contextlib
 import math
 import operator
+import sys
 from collections.abc import Mapping, Set
 from numbers import Real
 from typing import Any
@@ -23,12 +24,14 @@ def check_integer(name: str, value: Any, low: int, high: int) -> int:
     return value
 
 
-def check_number(name: str, value: Any, low: float, below: float) -> float:
-    """Return ``value`` as a float in [low, below)."""
-    takes = f'a number from {low} up to, not including, {below:g}'
+def check_number(name: str, value: Any, low: float, below: float = math.inf) -> float:
+    """Return ``value`` as a finite float in [low, below)."""
+    takes = (f'a finite number of {low} or more' if below == math.inf else
+             f'a number from {low} up to, not including, {below:g}')
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ArgumentTypeError(f'{name} must be {takes}, got {value!r}')
-    if not low <= value < below:
+    # Python's integers may be larger than any float.
+    if not low <= value < below or value > sys.float_info.max:
         raise ArgumentValueError(f'{name} must be {takes}, got {value}')
     # A fraction just below the limit may round up to it.
     return min(float(value), math.nextafter(below, low))

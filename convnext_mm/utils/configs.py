@@ -9,11 +9,11 @@ def type_name(node: Any) -> str:
     return (kind.rsplit('.', 1)[-1] if isinstance(kind, str) else getattr(kind, '__name__', '')) or ''
 
 
-def walk(node: Any, path: tuple = ()) -> Iterator[tuple[tuple, Mapping]]:
+def walk(node: Any, path: tuple = ()) -> Iterator[tuple[tuple, dict]]:
     """Yield (path, dict) of every dict at and below ``node``, outer ones first; a path is keys and indices."""
-    if isinstance(node, Mapping):
+    if isinstance(node, dict):
         yield path, node
-    items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, (list, tuple)) else ()
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, (list, tuple)) else ()
     for key, value in items:
         yield from walk(value, (*path, key))
 
@@ -39,7 +39,7 @@ def leaf_datasets(dataset: Mapping, key: str) -> Iterator[tuple[str, Mapping]]:
         yield key, dataset
 
 
-def test_dataset(cfg: Any) -> Mapping:
+def test_dataset(cfg: Any) -> dict:
     """Return the part of a config that describes the data set of the test, without wrappers such as RepeatDataset."""
     dataset = cfg.test_dataloader.dataset
     while 'dataset' in dataset:

@@ -59,7 +59,8 @@ class MeanLoss(BaseModel):
         super().__init__()
         self.wrong, self.stop, self.calls = wrong, stop, 0
         self.register_buffer('seen', torch.zeros(()))
-        self.backbone = MODELS.build(dict(dict(type='convnext_mm.ConvNeXt', arch=ARCH, layer_scale_init_value=1.), **backbone))
+        self.backbone = MODELS.build({
+            **dict(type='convnext_mm.ConvNeXt', arch=ARCH, layer_scale_init_value=1.), **backbone})
         self.head = torch.nn.ModuleDict(dict(cls_score=torch.nn.Linear(ARCH['channels'][-1], classes)))
 
     def forward(self, inputs, mode='loss'):
@@ -95,12 +96,13 @@ class MeanScores(BaseMetric):
 
 def make_config(work_dir, model=None, dataset='NoiseImages', scope='mmengine', batch_size=1, accumulation=1, epochs=1,
                 validate=False, **settings):
-    """A training of five steps an epoch (with the ten samples and two in a step), a checkpoint after each epoch."""
+    """Return the config of a training with five steps in an epoch, two samples in a step and a checkpoint per epoch."""
     data = dict(dataset=dict(type=dataset), batch_size=batch_size, num_workers=0,
                 sampler=dict(type='DefaultSampler', shuffle=False))
     length = dict(type='convnext_mm.EpochBasedTrainLoop', max_epochs=epochs, accumulation=accumulation)
     cfg = Config(dict(
-        model=model or dict(type='MeanLoss'), work_dir=str(work_dir), default_scope=scope, experiment_name=Path(work_dir).name,
+        model=model or dict(type='MeanLoss'), work_dir=str(work_dir), default_scope=scope,
+        experiment_name=Path(work_dir).name,
         launcher='pytorch' if get_world_size() > 1 else 'none',
         train_dataloader=data, train_cfg=length,
         **(dict(val_dataloader=data, val_cfg=dict(type='ValLoop'), val_evaluator=dict(type='MeanScores'))
@@ -111,13 +113,13 @@ def make_config(work_dir, model=None, dataset='NoiseImages', scope='mmengine', b
         env_cfg=dict(dist_cfg=dict(backend='gloo')), randomness=dict(seed=3),
         **{'optim_wrapper': dict(optimizer=SGD), **settings}))
     cfg.optim_wrapper.setdefault('accumulative_counts', accumulation)
-    # A run writes its config down, and to lay it out nicely would take longer than the training.
+    # A run writes its config to a file, and formatting it would take longer than the training.
     object.__setattr__(cfg, '_format_python_code', False)
     return cfg
 
 
 def build(cfg, strategy):
-    """The runner of a command line with ``--strategy``."""
+    """Return the runner of a command line with ``--strategy``."""
     if strategy is not None:
         strategy_choice.choose_strategy(cfg, strategy)
     settings_module.use_whole_checkpoints(cfg)
@@ -127,7 +129,7 @@ def build(cfg, strategy):
 
 
 def train(work_dir, strategy=None, bfloat16=False, in_turn=0, backend='inductor', **settings):
-    """Train; return what the run had at its end.
+    """Train, and return what the run has at its end.
 
     Args:
         work_dir (Path): Its folder.
@@ -141,7 +143,7 @@ def train(work_dir, strategy=None, bfloat16=False, in_turn=0, backend='inductor'
     has_gpu = 'mmengine.optim.optimizer.amp_optimizer_wrapper.is_cuda_available'
     with (mock.patch(has_gpu, return_value=True), mock.patch.object(settings_module, 'type_name', _keep_amp),
           mock.patch.object(torch, 'compile', functools.partial(torch.compile, backend=backend)),
-          # The versions of everything, asked of a compiler and others, take longer than the training.
+          # To ask a compiler and others for their versions takes longer than the training.
           mock.patch.object(Runner, '_log_env'), mock.patch.object(FlexibleRunner, '_log_env')):
         if bfloat16:
             cfg.optim_wrapper.update(type='AmpOptimWrapper', dtype='bfloat16', loss_scale=1.)
@@ -178,7 +180,7 @@ def _seed_in_turn(runner, count):
 
 
 def train_all(trainings):
-    """Call ``train`` with each of several (arguments, settings); return what each returns, or raises of its own."""
+    """Call ``train`` with each of several (arguments, settings); return the results, or the ``UserError`` raised."""
     results = []
     for arguments, settings in trainings:
         try:
@@ -196,7 +198,7 @@ class DetectionNoise(NoiseImages):
         return self.make(index)
 
     def make(self, index, empty=False):
-        """One sample, with no object if ``empty``."""
+        """Return one sample, without objects if ``empty``."""
         from mmdet.structures import DetDataSample
         from mmdet.structures.mask import BitmapMasks
         from mmengine.structures import InstanceData
@@ -222,7 +224,7 @@ class SegmentationNoise(NoiseImages):
         return self.make(index)
 
     def make(self, index, empty=False):
-        """One sample, with nothing but ignored pixels if ``empty``."""
+        """Return one sample, with only ignored pixels if ``empty``."""
         from mmengine.structures import PixelData
         from mmseg.structures import SegDataSample
         generator, side = torch.Generator().manual_seed(index), 64
@@ -234,11 +236,12 @@ class SegmentationNoise(NoiseImages):
 
 
 def relative(ours, theirs):
-    """Largest difference of a tensor, as a share of its largest value; of all tensors the largest."""
+    """Return the largest difference between two dicts of tensors, relative to the largest value of each tensor."""
     assert ours.keys() == theirs.keys()
     return max(((ours[name] - tensor).abs().max() / tensor.abs().max().clamp(min=1e-12)).item()
                for name, tensor in theirs.items())
 
 
 def last(work_dir):
+    """Return the content of a run's last checkpoint."""
     return read((Path(work_dir) / 'last_checkpoint').read_text())

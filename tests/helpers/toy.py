@@ -1,4 +1,4 @@
-"""A model and data of a few numbers, for tests of what happens around training; needs mmengine alone."""
+"""A model and data of a few numbers, for tests of everything around a training step; needs mmengine alone."""
 import itertools
 
 import numpy as np
@@ -10,12 +10,12 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 
 SAMPLES = 10
-# mmengine keeps its instances by this name.
+# mmengine keeps one instance for each name of an experiment.
 _COUNT = itertools.count()
 
 
 class ToyData(torch.utils.data.Dataset):
-    """Ten samples; each draw adds noise of NumPy's, Python's and torch's global generators."""
+    """Ten samples; each access adds noise from the global generators of NumPy, Python and torch."""
 
     metainfo = dict(classes=('a', 'b'))
 
@@ -30,7 +30,7 @@ class ToyData(torch.utils.data.Dataset):
 
 
 class ToyModel(BaseModel):
-    """A linear layer behind dropout; ``wrong`` maps (training) iterations to what goes wrong in them."""
+    """A linear layer after dropout; ``wrong`` maps training iterations to what is not finite in them."""
 
     def __init__(self, wrong=()):
         super().__init__()
@@ -53,7 +53,7 @@ class ToyModel(BaseModel):
 
 
 def build_runner(work_dir, train_cfg, hooks=(), model=ToyModel, workers=0, batch_size=2, by_epoch=True, **settings):
-    """A runner of the toy with this project's hooks, its losses in the log of each iteration."""
+    """Return a runner of the toy with this project's hooks, which logs the loss of each iteration."""
     torch.manual_seed(0)
     return Runner(
         model(), str(work_dir),

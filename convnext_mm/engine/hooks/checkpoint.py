@@ -34,7 +34,8 @@ class AtomicBackend(LocalBackend):
             with whole_file(filepath, durable=True) as temporary:
                 temporary.write_bytes(obj)
         except WriteError as error:
-            cause = 'the disk is full' if error.errno in (errno.ENOSPC, errno.EDQUOT) else os.strerror(error.errno)
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            cause = 'the disk is full' if full else os.strerror(error.errno or errno.EIO)
             raise RunStopped(f'checkpoint {str(filepath)!r} cannot be written: {cause}; the ones before it are whole: '
                              'make room and go on from them with --resume auto') from error
 

@@ -1,4 +1,4 @@
-"""Layer-wise learning-rate decay; importing this package registers it."""
+"""Optimizer constructors; importing this package registers them."""
 from convnext_mm.engine.optimizers.layer_decay import LayerDecayOptimWrapperConstructor
 
 __all__ = ['LayerDecayOptimWrapperConstructor']

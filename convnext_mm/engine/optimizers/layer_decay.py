@@ -1,35 +1,33 @@
-"""Layer-wise learning-rate decay: names to layer ids by a pure function, ids to optimizer groups by a constructor.
+"""Layer-wise learning-rate decay: a pure function maps names to layer ids, a constructor maps ids to optimizer groups.
 
 Source: `facebookresearch/ConvNeXt` ``object_detection/mmcv_custom/layer_decay_optimizer_constructor.py`` and its twin
 under ``semantic_segmentation/``; arXiv:2201.03545, tables 8 and 9. Deviations: the number of layers is read off the
 model, and the groups honour mmengine's ``custom_keys``, ``norm_decay_mult`` and ``bias_decay_mult``.
 """
-import contextlib
-import math
 import re
-from collections.abc import Mapping
-from numbers import Integral, Real
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch.nn as nn
 from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor
 
 from convnext_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS
+from convnext_mm.utils.arguments import check_integer, check_number
 from convnext_mm.utils.errors import ArgumentTypeError, ArgumentValueError
 from convnext_mm.utils.parameters import plain_name
 from convnext_mm.utils.text import format_table
 
 DECAY_TYPES = ('layer_wise', 'stage_wise')
-#: Above, the lowest rates vanish for any decay that is meant.
+#: With more layers the lowest rates vanish at any decay in use.
 MAX_LAYERS = 1000
-#: What the constructor sets for each group.
+#: Keys of a group that the constructor sets.
 _OWN = frozenset(('params', 'param_names', 'layer_id', 'lr_scale', 'lr', 'weight_decay'))
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.GroupNorm, nn.LayerNorm)
 _BACKBONE_NAME = re.compile(r'(downsample_layers|stages)\.(\d+)\.(\d+)\.')
 
 
-def derive_num_layers(depths):
-    """Number of layers of a ConvNeXt with ``depths`` blocks: 3 and one for every 3 blocks of stage 2, rounded up.
+def derive_num_layers(depths: Sequence[int]) -> int:
+    """Return the number of layers of a ConvNeXt: 3, and 1 for every 3 blocks of stage 2, rounded up.
 
     The official rule is 6 for 9 blocks and 12 for 27; rounding up generalises it, so that the deepest block of
     stage 2 comes just before stage 3 at any depth.
@@ -37,8 +35,8 @@ def derive_num_layers(depths):
     return 3 + -(-depths[2] // 3)
 
 
-def get_layer_id(name, num_layers, decay_type='layer_wise'):
-    """Layer id of a backbone parameter.
+def get_layer_id(name: str, num_layers: int, decay_type: str = 'layer_wise') -> int:
+    """Return the layer id of a backbone parameter.
 
     Args:
         name (str): Name inside the backbone, ``stages.2.8.gamma`` for instance.
@@ -58,17 +56,17 @@ def get_layer_id(name, num_layers, decay_type='layer_wise'):
         return num_layers
     if stage == 2:
         return 3 if kind == 'downsample_layers' else 3 + block // 3
-    # The downsampling layer belongs to the stage behind it; the stem alone comes before stage 0.
+    # A downsampling layer belongs to the stage after it. The first one is the stem, a layer of its own.
     return 0 if kind == 'downsample_layers' and stage == 0 else stage + 1
 
 
-def find_backbones(model):
-    """Name (with a trailing dot unless it is the model itself) -> depths, of every ConvNeXt inside ``model``.
+def find_backbones(model: nn.Module) -> dict[str, Sequence[int]]:
+    """Return ``{prefix of its parameters' names: depths}`` of every ConvNeXt inside ``model``.
 
-    A ConvNeXt is known by its structure (``downsample_layers`` and ``stages``), so that mmpretrain's, a compiled or
-    a wrapped one is found as well.
+    A ConvNeXt is any module with ``downsample_layers`` and ``stages``: mmpretrain's, a compiled or a wrapped one, too.
+    The prefix ends with a dot, or is empty where ``model`` is itself a ConvNeXt.
     """
-    found = {}
+    found: dict[str, Sequence[int]] = {}
     for name, module in model.named_modules():
         prefix = f'{name}.' if name else ''
         if any(prefix.startswith(outer) for outer in found):
@@ -78,20 +76,9 @@ def find_backbones(model):
     return found
 
 
-def _number(name, value):
-    """A finite number of 0 or more, as it is."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise ArgumentTypeError(f'{name} must be a number, got {value!r}')
-    # Python's integers go beyond any float.
-    with contextlib.suppress(OverflowError):
-        if 0 <= float(value) < math.inf:
-            return value
-    raise ArgumentValueError(f'{name} must be a finite number of 0 or more, got {value}')
-
-
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """Optimizer wrapper whose learning rate falls by ``decay_rate`` from each layer of the backbone to the one below.
+    """Build an optimizer wrapper whose learning rate falls by ``decay_rate`` from each layer to the one below.
 
     The rate of a parameter is ``lr * decay_rate ** (num_layers + 1 - layer_id)``; the output norms, the neck and the
     heads train at ``lr``. Weight decay is 0 for biases and everything one-dimensional (norms and layer scale), for
@@ -107,14 +94,14 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             - ``num_layers`` (int, optional): Read off the model by default. A value so small that it would raise a
               rate above ``lr`` is refused.
             - ``custom_keys`` (dict, optional): Substring of a parameter's name -> dict of ``lr_mult`` (multiplies
-              the layer's rate), ``decay_mult`` (multiplies ``weight_decay``, in place of the rules above) and other
+              the layer's rate), ``decay_mult`` (multiplies ``weight_decay`` and replaces the rules above) and other
               options of the optimizer's groups. The longest key that matches wins, as in mmengine.
             - ``norm_decay_mult`` (float, optional): Multiplies ``weight_decay`` for norm layers, in place of 0.
             - ``bias_decay_mult`` (float, optional): Multiplies it for biases outside norm layers, in place of 0.
 
     Raises:
-        ArgumentValueError, ArgumentTypeError: (a ValueError, a TypeError) naming the key, what it got and what it
-            takes; also where the model holds no ConvNeXt.
+        ArgumentValueError, ArgumentTypeError: (a ValueError, a TypeError) A setting is wrong; the message names its
+            key, what it got and what it takes. Also where the model holds no ConvNeXt.
 
     Source: see the module.
     """
@@ -122,6 +109,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     _KEYS = ('decay_rate', 'decay_type', 'num_layers', 'custom_keys', 'norm_decay_mult', 'bias_decay_mult')
 
     def _validate_cfg(self):
+        """Check the settings; mmengine's constructor calls this."""
         cfg = self.paramwise_cfg
         if not isinstance(cfg, Mapping):
             raise ArgumentTypeError(f'paramwise_cfg must be a dict of {", ".join(self._KEYS)}, got {cfg!r}')
@@ -130,57 +118,53 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             raise ArgumentValueError(f'paramwise_cfg takes {", ".join(self._KEYS)}, got {", ".join(unknown)}')
         if self.base_lr is None:
             raise ArgumentValueError('optim_wrapper.optimizer must give lr, the rate that layer decay scales')
-        _number('optim_wrapper.optimizer.lr', self.base_lr)
+        check_number('optim_wrapper.optimizer.lr', self.base_lr, 0)
         if 'weight_decay' in self.optimizer_cfg:
-            _number('optim_wrapper.optimizer.weight_decay', self.base_wd)
-        if 'decay_rate' not in cfg:
-            raise ArgumentValueError('paramwise_cfg.decay_rate is missing: a number above 0, up to 1')
-        if not 0 < _number('paramwise_cfg.decay_rate', cfg['decay_rate']) <= 1:
-            raise ArgumentValueError(f"paramwise_cfg.decay_rate must be above 0, up to 1, got {cfg['decay_rate']}")
-        if not isinstance(self.decay_type, str):
-            raise ArgumentTypeError(f"paramwise_cfg.decay_type must be one of {', '.join(DECAY_TYPES)}, "
-                                    f'got {self.decay_type!r}')
-        if self.decay_type not in DECAY_TYPES:
-            raise ArgumentValueError(f"paramwise_cfg.decay_type must be one of {', '.join(DECAY_TYPES)}, "
-                                     f'got {self.decay_type!r}')
-        num_layers = cfg.get('num_layers')
-        if num_layers is not None:
-            if isinstance(num_layers, bool) or not isinstance(num_layers, Integral):
-                raise ArgumentTypeError(f'paramwise_cfg.num_layers must be an integer, got {num_layers!r}')
-            if not 1 <= num_layers <= MAX_LAYERS:
-                raise ArgumentValueError(f'paramwise_cfg.num_layers must be from 1 to {MAX_LAYERS}, got {num_layers}')
+            check_number('optim_wrapper.optimizer.weight_decay', self.base_wd, 0)
+        self._validate_decay(cfg)
+        if cfg.get('num_layers') is not None:
+            check_integer('paramwise_cfg.num_layers', cfg['num_layers'], 1, MAX_LAYERS)
         for key in ('norm_decay_mult', 'bias_decay_mult'):
             if cfg.get(key) is not None:
-                _number(f'paramwise_cfg.{key}', cfg[key])
-        self._validate_custom_keys(cfg.get('custom_keys'))
+                check_number(f'paramwise_cfg.{key}', cfg[key], 0)
+        if cfg.get('custom_keys') is not None:
+            self._validate_custom_keys(cfg['custom_keys'])
+
+    def _validate_decay(self, cfg):
+        if 'decay_rate' not in cfg:
+            raise ArgumentValueError('paramwise_cfg.decay_rate is missing: a number above 0, up to 1')
+        if not 0 < check_number('paramwise_cfg.decay_rate', cfg['decay_rate'], 0) <= 1:
+            raise ArgumentValueError(f"paramwise_cfg.decay_rate must be above 0, up to 1, got {cfg['decay_rate']}")
+        if self.decay_type not in DECAY_TYPES:
+            kind = ArgumentValueError if isinstance(self.decay_type, str) else ArgumentTypeError
+            raise kind(f"paramwise_cfg.decay_type must be one of {', '.join(DECAY_TYPES)}, got {self.decay_type!r}")
 
     def _validate_custom_keys(self, custom_keys):
-        if custom_keys is None:
-            return
         if not isinstance(custom_keys, Mapping) or not all(
                 isinstance(key, str) and isinstance(options, Mapping) for key, options in custom_keys.items()):
             raise ArgumentTypeError("paramwise_cfg.custom_keys must be a dict of dicts (part of a parameter's name -> "
                                     f'lr_mult, decay_mult), got {custom_keys!r}')
         for key, options in custom_keys.items():
             for option in ('lr_mult', 'decay_mult'):
-                _number(f'paramwise_cfg.custom_keys[{key!r}].{option}', options.get(option, 1))
+                check_number(f'paramwise_cfg.custom_keys[{key!r}].{option}', options.get(option, 1), 0)
             own = sorted(_OWN.intersection(options))
             if own:
                 raise ArgumentValueError(f'paramwise_cfg.custom_keys[{key!r}] gives {", ".join(own)}, which layer '
                                          'decay sets: give lr_mult or decay_mult')
 
     @property
-    def decay_type(self):
+    def decay_type(self) -> str:
+        """Return the type of decay, ``layer_wise`` by default."""
         return self.paramwise_cfg.get('decay_type', DECAY_TYPES[0])
 
     def add_params(self, params, module, **kwargs):
-        """Append to ``params`` the groups of every trainable parameter of ``module``."""
+        """Append the groups of all trainable parameters of ``module`` to ``params``, and log them as a table."""
         params.extend(self.group_parameters(module))
         print_log(f'Layer decay {self.paramwise_cfg["decay_rate"]} ({self.decay_type}), base rate {self.base_lr:g}\n'
                   f'{format_groups(params)}', logger='current')
 
-    def group_parameters(self, module):
-        """The groups of every trainable parameter of ``module``, by layer and weight decay.
+    def group_parameters(self, module: nn.Module) -> list[dict]:
+        """Group the trainable parameters of ``module`` by layer, rate and weight decay.
 
         Returns:
             list[dict]: ``params``, ``param_names``, ``layer_id``, ``lr_scale`` (from the decay), ``lr``,
@@ -194,7 +178,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         given = self.paramwise_cfg.get('num_layers')
         num_layers = {plain_name(prefix): derive_num_layers(depths) if given is None else given
                       for prefix, depths in backbones.items()}
-        groups, seen = {}, set()
+        groups: dict[str, dict] = {}
+        seen: set[int] = set()
         for module_name, submodule in module.named_modules():
             for leaf, parameter in submodule.named_parameters(prefix=module_name, recurse=False):
                 if parameter.requires_grad and id(parameter) not in seen:
@@ -203,6 +188,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         return sorted(groups.values(), key=lambda group: (group['layer_id'], group['weight_decay']))
 
     def _add_param(self, groups, name, module, parameter, num_layers):
+        """Add a parameter to the group with its options; ``num_layers`` maps backbones' prefixes to their layers."""
         layer_id, exponent = max(num_layers.values()) + 1, 0
         for prefix, layers in num_layers.items():
             if name.startswith(prefix):
@@ -220,7 +206,10 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         group['param_names'].append(name)
 
     def _custom_options(self, name):
-        """Options of the longest custom key inside ``name`` (the alphabet decides between equals, as in mmengine)."""
+        """Return the options of the longest custom key inside ``name``, by the alphabet where lengths are equal.
+
+        mmengine chooses in the same way.
+        """
         custom_keys = self.paramwise_cfg.get('custom_keys') or {}
         for key in sorted(sorted(custom_keys), key=len, reverse=True):
             if key in name:
@@ -228,7 +217,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         return {}
 
     def _decay_mult(self, name, module, parameter, custom):
-        """Factor on the weight decay; takes ``decay_mult`` out of ``custom``."""
+        """Return the factor on the weight decay, and remove ``decay_mult`` from ``custom``."""
         given = custom.pop('decay_mult', None)
         is_norm, is_bias = isinstance(module, _NORMS), name.rsplit('.', 1)[-1] == 'bias'
         if given is None and is_norm:
@@ -240,8 +229,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         return 0. if parameter.ndim == 1 or is_bias or '.grn.' in name else 1.
 
 
-def format_groups(groups):
-    """One compact table of optimizer groups: layer, parameters, learning rate, weight decay."""
+def format_groups(groups: Iterable[dict]) -> str:
+    """Return optimizer groups as a table of layer, number of parameters, learning rate and weight decay."""
     return format_table(('layer', 'parameters', 'learning rate', 'weight decay'), (
         (g['layer_id'], f'{sum(p.numel() for p in g["params"]):,}', f'{g["lr"]:.4g}', f'{g["weight_decay"]:g}')
         for g in groups))

@@ -1,6 +1,6 @@
-"""From a config to a runner whose checkpoints and data are read safely."""
+"""Build a runner that reads checkpoints and data safely."""
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.runner import FlexibleRunner, Runner
 
 from convnext_mm.checkpoint.files import trust_pickles
 from convnext_mm.checkpoint.mmengine_loader import register_loader
@@ -8,8 +8,13 @@ from convnext_mm.datasets.guard import guard_data
 from convnext_mm.utils.configs import type_name
 
 
-def build_runner(cfg, trust_checkpoint=False):
-    """The runner that the config asks for, mmengine's by default; its checkpoints and data are read safely."""
+def build_runner(cfg, trust_checkpoint: bool = False) -> Runner | FlexibleRunner:
+    """Return the runner that the config asks for, mmengine's by default; it reads checkpoints and data safely.
+
+    Args:
+        cfg (Config): Of a training or a test.
+        trust_checkpoint (bool): Let checkpoints run code when they are read. Defaults to False.
+    """
     trust_pickles(trust_checkpoint)
     register_loader()
     hooks = cfg.get('custom_hooks') or []

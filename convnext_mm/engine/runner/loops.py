@@ -1,11 +1,13 @@
 """Training loops that count optimizer steps and go on exactly where a run stopped.
 
-An iteration is an optimizer step, of one batch or of several whose gradients are accumulated: schedules, validation,
-checkpoints and logs count steps whatever the number of GPUs. What is random in a step comes from the run's seed and
-the step's number, and the place in the data is part of a checkpoint (in mmengine's message hub), so a resumed run
-sees the same data and the same random numbers as one that was never interrupted.
+An iteration is one optimizer step. It takes one batch, or several whose gradients are accumulated. Schedules,
+validation, checkpoints and logs count these steps, whatever the number of GPUs.
 
-Source: `open-mmlab/mmengine` ``runner/loops.py``, whose hooks and their order the loops keep.
+A resumed run sees the same data and the same random numbers as a run that was never interrupted: the random numbers of
+a step follow from the run's seed and the step's number, and a checkpoint holds the place in the data (in mmengine's
+message hub).
+
+Source: `open-mmlab/mmengine` ``runner/loops.py``. The loops call the same hooks in the same order.
 """
 import torch.nn as nn
 from mmengine.dist import get_rank, get_world_size
@@ -20,25 +22,27 @@ from convnext_mm.engine.runner.seeded_data import seed_generators, step_loader
 from convnext_mm.engine.runner.step_guard import StepGuard
 from convnext_mm.registry import LOOPS
 
-#: Key of mmengine's message hub: samples drawn in the unfinished epoch, or in all where epochs are not counted.
+#: Key of mmengine's message hub: samples drawn in the unfinished epoch, or since the start in the loop without epochs.
 DRAWN = 'samples_drawn'
 
 
 class _StepLoop:
-    """What both loops share.
+    """Base of both loops: how a step is done, and when a validation is due.
 
     Args:
         runner (Runner): mmengine's.
         dataloader (dict | DataLoader): The training data.
         accumulation (int): Batches in an optimizer step. Defaults to 1.
-        max_nonfinite (int): Steps in a row whose loss or gradients are not finite that stop the run. Defaults to 3.
+        max_nonfinite (int): Stop the run after this many steps in a row without a finite loss and finite gradients.
+            Defaults to 3.
         kwargs: Those of mmengine's loop.
     """
 
     def __init__(self, runner, dataloader, accumulation=1, max_nonfinite=3, **kwargs):
         if isinstance(dataloader, dict):
             dataloader = runner.build_dataloader(dataloader, seed=runner.seed)
-        # mmengine's loop may start the workers at once, before it is known from where: it gets a loader without any.
+        # mmengine's loop may start the loader's workers at once, before the first step is known. So it gets a loader
+        # without workers, which is replaced below.
         super().__init__(runner, DataLoader(dataloader.dataset), **kwargs)
         self.dataloader_iterator = None
         self.dataloader = step_loader(dataloader, accumulation, runner.seed, get_rank())
@@ -47,34 +51,41 @@ class _StepLoop:
         self._accumulation, self._max_nonfinite = accumulation, max_nonfinite
 
     def _first_step(self, default):
-        """Steps that are done of the epoch, or of all; counted in samples, should the batch size have changed."""
+        """Return how many steps are done, of the epoch or since the start; ``default`` in a new run.
+
+        Checkpoints count samples, because the batch size may be another one after resuming.
+        """
         drawn = self.runner.message_hub.runtime_info.get(DRAWN)
         return default if drawn is None else drawn // self._samples_per_step
 
     def _note_steps(self, steps):
+        """Store how many steps are done, of the epoch or since the start, for the next checkpoint."""
         self.runner.message_hub.update_info(DRAWN, steps * self._samples_per_step)
 
     def _start(self):
+        """Prepare the first step, and call the hooks before it."""
         self._guard = StepGuard(self.runner, self._max_nonfinite)
-        # A checkpoint is written before the validation that is due, so of a run that is over only this file knows.
-        validated = read_status(self.runner.work_dir).get('validated')
-        self._validated = validated if validated == self._iter else None
+        # The last checkpoint of a run is written before its last validation. Only the status file tells whether that
+        # validation was finished.
+        self._validated_before = read_status(self.runner.work_dir).get('validated') == self._iter
+        self._first_iter = self._iter
         self.runner.call_hook('before_train')
 
     def _run_step(self, batches, place, done):
-        """One optimizer step.
+        """Do one optimizer step.
 
         Args:
-            batches (list): The batches of which the step consists.
-            place (int): What hooks are told as ``batch_idx``.
-            done (int): Steps done with this one, as ``_first_step`` counts them.
+            batches (list): The batches of the step.
+            place (int): The ``batch_idx`` that hooks get.
+            done (int): Steps done after this one, counted as ``_first_step`` does.
         """
         runner = self.runner
         seed_generators(runner.seed, get_rank(), self._iter)
         runner.call_hook('before_train_iter', batch_idx=place, data_batch=batches[-1])
         if self._accumulation > 1 and isinstance(runner.optim_wrapper, OptimWrapper):
-            # For mmengine's count each step stands alone, so what an epoch leaves over is averaged over what it is. The
-            # model is only asked whether to warn of BatchNorm, every time.
+            # Tell mmengine that these batches are all, so that it averages their gradients over their number also in
+            # the last step of an epoch, which may have fewer. mmengine looks at the model only to warn of BatchNorm:
+            # give it one without, or it warns at every step.
             runner.optim_wrapper.initialize_count_status(nn.Identity(), 0, len(batches))
         parts = [runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper) for batch in batches]
         self._guard.stop_if_needed(batches)
@@ -84,14 +95,16 @@ class _StepLoop:
         self._iter += 1
 
     def _validate_if_due(self, count, total):
-        """Validate after ``count`` of ``total`` epochs or iterations, where it is due and has not been done.
+        """Validate after ``count`` of ``total`` epochs or iterations, if a validation is due and has not been done.
 
-        A validation may change the schedule and the best score: it is done again where the state that was resumed is
-        from before it, unless nothing follows.
+        A validation may change the schedule and the best score. So a resumed run repeats a validation that its
+        checkpoint does not know, except at the end of the run, where nothing follows.
         """
         self._decide_current_val_interval()
         due = count >= self.val_begin and (count % self.val_interval == 0 or count == total)
-        done = self._iter in (self.runner.message_hub.runtime_info.get(VALIDATED), count == total and self._validated)
+        in_state = self.runner.message_hub.runtime_info.get(VALIDATED) == self._iter
+        before_resuming = self._validated_before and self._iter == self._first_iter
+        done = in_state or (count == total and before_resuming)
         if self.runner.val_loop is not None and due and not done:
             self.runner.val_loop.run()
             self.runner.message_hub.update_info(VALIDATED, self._iter)
@@ -100,14 +113,14 @@ class _StepLoop:
 
 @LOOPS.register_module()
 class EpochBasedTrainLoop(_StepLoop, MMEngineEpochBasedTrainLoop):
-    """Epochs, which can be entered in their middle; arguments as in ``_StepLoop``."""
+    """Train by epochs, and resume in the middle of one; arguments as in ``_StepLoop``."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self._max_iters = self._max_epochs * len(self.dataloader)
 
     def run(self):
-        """Train, from the start or from where the checkpoint that was resumed leaves off."""
+        """Train from the start, or from the step after the resumed checkpoint."""
         self._start()
         first = self._first_step(default=0)
         if self._epoch and not first:
@@ -120,6 +133,7 @@ class EpochBasedTrainLoop(_StepLoop, MMEngineEpochBasedTrainLoop):
         return self.runner.model
 
     def _run_epoch_from(self, first):
+        """Train the rest of an epoch, whose first ``first`` steps are done."""
         self.dataloader.batch_sampler.start(self._epoch, first)
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
@@ -132,10 +146,10 @@ class EpochBasedTrainLoop(_StepLoop, MMEngineEpochBasedTrainLoop):
 
 @LOOPS.register_module()
 class IterBasedTrainLoop(_StepLoop, MMEngineIterBasedTrainLoop):
-    """Iterations on an endless stream of data; arguments as in ``_StepLoop``."""
+    """Train by iterations on an endless stream of data; arguments as in ``_StepLoop``."""
 
     def run(self):
-        """Train, from the start or from where the checkpoint that was resumed leaves off."""
+        """Train from the start, or from the step after the resumed checkpoint."""
         self._start()
         self.runner.call_hook('before_train_epoch')
         if self._iter:
@@ -152,7 +166,7 @@ class IterBasedTrainLoop(_StepLoop, MMEngineIterBasedTrainLoop):
         return self.runner.model
 
     def _stream(self, first):
-        """Steps from number ``first`` on; a sampler that ends is started again."""
+        """Yield the batches of each step from number ``first`` on, and start a sampler that ends again."""
         sampler, epoch = self.dataloader.batch_sampler, 0
         while True:
             if hasattr(sampler.sampler, 'set_epoch'):

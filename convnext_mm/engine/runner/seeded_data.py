@@ -1,36 +1,39 @@
-"""Training data whose randomness depends on where a sample stands in the run, and on nothing else.
+"""Training data whose random augmentations depend only on the place of a sample in the run.
 
-mm's workers draw from generators that live as long as they do, so a run that was interrupted sees other crops than one
-that was not. Here the batch sampler hands every sample a seed made of the run's seed, the process's rank, the epoch
-and the place in it, and the worker starts its generators from it. A run can then go on from any step with any number of
-workers.
+mm's workers seed their generators once, when they start. So a run that was interrupted would see other crops than one
+that was not. Here the batch sampler gives every sample a seed (the run's seed, the process's rank, the epoch and the
+place in it), and the worker seeds its generators with it before it loads the sample. A run can then go on from any
+step, with any number of workers.
 """
 import random
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 
 class Draw(NamedTuple):
-    """What a worker is asked for: the sample's index in the data set, the batch it belongs to, its seed."""
+    """A request to a worker: the index of a sample in the data set, the number of its batch, and its seed."""
 
     index: Any
     batch: int
     seed: tuple
 
 
-def seed_generators(*key):
-    """Start Python's, NumPy's and torch's generators (each device's) from whole numbers, as ``seed, rank, step``."""
+def seed_generators(*key: int) -> None:
+    """Seed the global generators of Python, NumPy and torch (of all devices) with numbers such as seed, rank, step."""
     python, numpy_seed, *torch_seed = np.random.SeedSequence(key).generate_state(4).tolist()
     random.seed(python)
     np.random.seed(numpy_seed)
     torch.manual_seed(torch_seed[0] << 32 | torch_seed[1])
 
 
-class SeededDataset:
-    """A data set that takes a ``Draw`` and returns (number of the batch, sample); else the data set it holds."""
+class SeededDataset(Dataset):
+    """A data set that takes a ``Draw`` and returns (number of the batch, sample).
+
+    All other attributes are those of the data set inside, for reading and writing.
+    """
 
     def __init__(self, dataset):
         self.__dict__['dataset'] = dataset
@@ -43,22 +46,22 @@ class SeededDataset:
         return draw.batch, self.dataset[draw.index]
 
     def __getattr__(self, name):
-        # Not found on this object; while it is unpickled there is no data set yet.
+        # While this object is unpickled it has no data set yet, and asking for one would never end.
         if name == 'dataset' or name.startswith('__'):
             raise AttributeError(name)
         return getattr(self.dataset, name)
 
     def __setattr__(self, name, value):
-        # Hooks that switch pipelines set them here.
+        # Hooks that switch pipelines set attributes of the data set.
         setattr(self.dataset, name, value)
 
 
 class StepSampler:
-    """Groups the batches of a batch sampler into optimizer steps, and can start behind the first steps of an epoch.
+    """Group the batches of a batch sampler into optimizer steps, from any step of an epoch on.
 
     Args:
-        batch_sampler (Iterable): Yields lists of indices; finite ones are started anew for each epoch.
-        accumulation (int): Batches in a step. The last step of an epoch takes what is left.
+        batch_sampler (Iterable): Yields lists of indices; one that ends is iterated again for each epoch.
+        accumulation (int): Batches in a step. The last step of an epoch may have fewer.
         key (tuple[int]): The run's seed and the process's rank.
     """
 
@@ -68,16 +71,16 @@ class StepSampler:
 
     @property
     def sampler(self):
-        """The sampler of indices, on which mmengine sets the epoch."""
+        """Return the sampler of indices; mmengine sets the epoch on it."""
         return self.batch_sampler.sampler
 
     @property
     def batch_size(self):
-        """Samples in a batch, of which a step may have several."""
+        """Return the number of samples in a batch, not in a step."""
         return self.batch_sampler.batch_size
 
     def start(self, epoch, first_step=0):
-        """Let the next iteration be of ``epoch``, from ``first_step`` on."""
+        """Set the epoch and the first step of the next iteration over this sampler."""
         self.epoch, self.first_step = epoch, first_step
 
     def __len__(self):
@@ -97,7 +100,7 @@ class StepSampler:
 
 
 class StepCollate:
-    """Makes a list of batches, one per micro-step, of the samples of an optimizer step."""
+    """Collate the samples of an optimizer step into a list of batches."""
 
     def __init__(self, collate):
         self.collate = collate
@@ -109,14 +112,14 @@ class StepCollate:
         return [self.collate(batch) for batch in batches.values()]
 
 
-def step_loader(loader, accumulation, seed, rank):
-    """A ``DataLoader`` like ``loader`` whose items are lists of batches, one list per optimizer step.
+def step_loader(loader: DataLoader, accumulation: int, seed: int, rank: int) -> DataLoader:
+    """Return a loader of the same data whose items are lists of batches, one list per optimizer step.
 
     Args:
-        loader (DataLoader): As mmengine's ``Runner.build_dataloader`` makes it.
+        loader (DataLoader): Made by mmengine's ``Runner.build_dataloader``.
         accumulation (int): Batches in a step.
-        seed (int): The run's.
-        rank (int): This process's.
+        seed (int): Of the run.
+        rank (int): Of this process.
     """
     workers = dict(persistent_workers=loader.persistent_workers, prefetch_factor=loader.prefetch_factor,
                    multiprocessing_context=loader.multiprocessing_context) if loader.num_workers else {}

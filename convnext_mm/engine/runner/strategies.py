@@ -1,11 +1,11 @@
-"""mmengine's strategies for models that one GPU cannot hold, with what this project's runs keep under any strategy.
+"""Train models that one GPU cannot hold: mmengine's FSDP strategy with the checkpoints of a single process.
 
-A checkpoint of a sharded run is that of a single process: whole tensors by the model's own names, the optimizer's
-states by the numbers that a plain optimizer gives them, one file that is written whole or not at all. It loads into a
-plain model, and is resumed by any number of processes under FSDP, DDP or alone.
+A checkpoint of a sharded run is the same as that of a single process: it holds whole tensors under the names of the
+plain model, and the optimizer's states under the numbers that a plain optimizer gives them, in one file. It loads into
+a plain model, and any number of processes resumes from it, under FSDP, DDP or alone.
 
-Source: `open-mmlab/mmengine` ``_strategy/fsdp.py`` and ``runner/_flexible_runner.py``, whose deviations from its Runner
-are mended here.
+Source: `open-mmlab/mmengine` ``_strategy/fsdp.py`` and ``runner/_flexible_runner.py``. The classes here remove
+differences between its FlexibleRunner and its Runner.
 """
 import copy
 import time
@@ -30,26 +30,29 @@ from convnext_mm.utils.parameters import plain_name
 
 
 @FUNCTIONS.register_module()
-def wrap_blocks(module, recurse, nonwrapped_numel):
-    """Policy of FSDP: each ``ConvNeXtBlock`` is gathered by itself, everything else with the model as a whole.
+def wrap_blocks(module: nn.Module, recurse: bool, nonwrapped_numel: int) -> bool:
+    """Tell FSDP to gather each ``ConvNeXtBlock`` by itself and all other parameters together.
 
-    A stage cannot be a unit, since the backbone calls its blocks one by one, nor can a head, whose ``loss`` is called
-    in place of its ``forward``: FSDP gathers parameters when ``forward`` is called.
+    FSDP gathers the parameters of a unit when its ``forward`` is called. A stage cannot be a unit because the backbone
+    calls the blocks of a stage one by one; a head cannot be one because its ``loss`` is called, not its ``forward``.
 
     Args:
         module (nn.Module): Part of the model.
-        recurse (bool): Asked whether to look at the part's own parts.
+        recurse (bool): Whether FSDP asks about the children of ``module`` instead of ``module`` itself.
         nonwrapped_numel (int): Parameters of the part that are in no unit yet; not used.
+
+    Returns:
+        bool: Whether to look at the children, or to make ``module`` a unit.
     """
     return recurse or isinstance(module, ConvNeXtBlock)
 
 
 @STRATEGIES.register_module()
 class FSDPStrategy(MMEngineFSDPStrategy):
-    """mmengine's FSDP strategy, with checkpoints as a single process writes them.
+    """Divide a model as mmengine's FSDP strategy does, and write checkpoints as a single process writes them.
 
-    Deviations: gradients are clipped by the norm of all shards together; parameter groups are made from whole
-    parameters, by whose shapes rules like layer decay tell biases from weights; processes without a GPU work too.
+    Other deviations: gradients are clipped by the norm of all shards together; parameter groups are made from whole
+    parameters, because layer decay tells biases from weights by their shapes; processes without a GPU work, too.
 
     Args:
         kwargs: Those of mmengine's strategy; ``state_dict_cfg`` is always ``full``.
@@ -59,10 +62,13 @@ class FSDPStrategy(MMEngineFSDPStrategy):
         super().__init__(**dict(kwargs, state_dict_cfg='full'))
 
     def _wrap_model(self, model):
-        # What is on the CPU already is freed when torch takes it there; and a single process has nothing to gather.
+        """Divide the model among the processes, and keep a blueprint of the whole one."""
+        # torch moves the whole tensors of a checkpoint to the CPU. It would free tensors that are on the CPU already,
+        # and it does not gather anything in a single process.
         offload = get_device() != 'cpu' and get_world_size() > 1
         self.state_dict_config.offload_to_cpu = self.optim_state_dict_config.offload_to_cpu = offload
-        # A copy without memory for parameters: their names and shapes, which a sharded model does not tell any more.
+        # A sharded model no longer tells the names and shapes of its parameters. The blueprint does, in meta tensors,
+        # which take no memory.
         bare = {id(p): nn.Parameter(torch.empty_like(p, device='meta'), p.requires_grad) for p in model.parameters()}
         self.blueprint = copy.deepcopy(model, bare)
         if get_device() == 'cpu':
@@ -70,7 +76,10 @@ class FSDPStrategy(MMEngineFSDPStrategy):
         return super()._wrap_model(model)
 
     def build_whole_model(self):
-        """A plain model of its own with the weights of now, on this process's device; all processes have to call it."""
+        """Return a plain copy of the model with its present weights, on this process's device.
+
+        All processes must call this together.
+        """
         with FSDP.state_dict_type(self.model, StateDictType.FULL_STATE_DICT, FullStateDictConfig(rank0_only=False)):
             weights = self.model.state_dict()
         model = copy.deepcopy(self.blueprint)
@@ -78,32 +87,33 @@ class FSDPStrategy(MMEngineFSDPStrategy):
         return model.to(get_device())
 
     def build_optim_wrapper(self, optim_wrapper, model=None):
-        """mmengine's, from whole parameters, and with clipping by the norm of all shards together."""
+        """Build the wrapper from whole parameters, and clip gradients by the norm of all shards together."""
         with FSDP.summon_full_params(model, writeback=False):
             wrapper = super().build_optim_wrapper(optim_wrapper, model)
         if getattr(wrapper, 'clip_grad_kwargs', None) and wrapper.clip_func is nn.utils.clip_grad_norm_:
+            # No setting of mmengine's does this: it knows torch's two functions alone, which see only the shards here.
             wrapper.clip_func = lambda parameters, **limits: model.clip_grad_norm_(**limits)
         return wrapper
 
     def model_state_dict(self):
-        """The whole state dict; on the first process, all of which have to call it."""
-        # torch leaves marks on its tensors, which would be stored with them and which only pickles of any code restore.
+        """Return the whole state dict, on the main process; the others must call this at the same time."""
+        # torch sets attributes on these tensors. Saved with them, they would make the file need a full unpickler.
         return {name: tensor.detach() for name, tensor in self.model.state_dict().items()}
 
     def _parameter_names(self):
-        """Names of the optimizer's parameters, in the order by which a plain optimizer numbers them."""
+        """Return the names of the optimizer's parameters, in the order in which a plain optimizer numbers them."""
         names = {id(parameter): plain_name(name) for name, parameter in self.model.named_parameters()}
         return [names[id(p)] for group in self.optim_wrapper.optimizer.param_groups for p in group['params']]
 
     def optim_state_dict(self):
-        """The state dict that a single process would have; on the first process, all of which have to call it."""
+        """Return a single process's state dict, on the main process; the others must call this at the same time."""
         content = self.optim_wrapper.state_dict()
         whole = FSDP.optim_state_dict(self.model, self.optim_wrapper.optimizer).get('state', {})
         content['state'] = {number: whole[name] for number, name in enumerate(self._parameter_names()) if name in whole}
         return content
 
     def load_optim_state_dict(self, state_dict):
-        """Take a single process's state dict over, each process its part."""
+        """Load a single process's state dict; each process keeps its part."""
         names = self._parameter_names()
         named = dict(
             state={names[number]: state for number, state in state_dict['state'].items()},
@@ -113,16 +123,16 @@ class FSDPStrategy(MMEngineFSDPStrategy):
         self.optim_wrapper.load_state_dict({**state_dict, **shards})
 
     def load_checkpoint(self, filename, *, map_location='cpu', **kwargs):
-        """mmengine's, but to the CPU: a GPU has no room for the whole."""
+        """Load a file as mmengine does, but always to the CPU: a GPU may have no room for the whole."""
         return super().load_checkpoint(filename, map_location='cpu', **kwargs)
 
     def load_model_state_dict(self, state_dict, **kwargs):
-        """mmengine's; of the blueprint's tensors, which stand for those that are to stay as they are, none is taken."""
+        """Load a state dict as mmengine does, but skip meta tensors: those keep their initial values."""
         super().load_model_state_dict({name: tensor for name, tensor in state_dict.items() if not tensor.is_meta})
 
     def save_checkpoint(self, filename, *, save_optimizer=True, save_param_scheduler=True, extra_ckpt=None,
                         callback=None):
-        """mmengine's, as one file that is written whole or not at all."""
+        """Write a checkpoint as one file, whole or not at all; arguments as in mmengine's strategy."""
         content = {'state_dict': self.model_state_dict(), **(extra_ckpt or {})}
         if save_optimizer and isinstance(getattr(self, 'optim_wrapper', None), BaseOptimWrapper):
             content['optimizer'] = self.optim_state_dict()
@@ -138,7 +148,7 @@ class FSDPStrategy(MMEngineFSDPStrategy):
 
 @RUNNERS.register_module()
 class StrategyRunner(FlexibleRunner):
-    """mmengine's FlexibleRunner, whose checkpoints note the epoch and iteration that they are given, as its Runner's.
+    """Run as mmengine's FlexibleRunner, but store the given epoch and iteration in checkpoints, as its Runner does.
 
     Args:
         kwargs: Those of mmengine's runner.
@@ -146,7 +156,7 @@ class StrategyRunner(FlexibleRunner):
 
     def save_checkpoint(self, out_dir, filename, file_client_args=None, save_optimizer=True, save_param_scheduler=True,
                         meta=None, by_epoch=True, backend_args=None):
-        """As mmengine's ``Runner.save_checkpoint``; how the file is written is the strategy's."""
+        """Save a checkpoint with the arguments of mmengine's ``Runner.save_checkpoint``; the strategy writes it."""
         meta = {'epoch': self.epoch + bool(by_epoch), 'iter': self.iter + (not by_epoch), **(meta or {}),
                 'cfg': self.cfg.pretty_text, 'experiment_name': self.experiment_name}
         if hasattr(self.train_dataloader.dataset, 'metainfo'):

@@ -188,6 +188,10 @@ BAD = [
     (dict(decay_rate=0), ValueError, 'decay_rate.*above 0.*got 0'),
     (dict(decay_rate=1.5), ValueError, 'decay_rate.*got 1.5'),
     (dict(decay_rate='0.9'), TypeError, "decay_rate.*'0.9'"),
+    (dict(decay_rate=float('nan')), ValueError, 'decay_rate.*a finite number.*got nan'),
+    (dict(decay_type=3), TypeError, 'decay_type.*layer_wise, stage_wise.*3'),
+    (dict(bias_decay_mult=10**400), ValueError, 'bias_decay_mult.*a finite number of 0 or more'),
+    (dict(num_layers=1001), ValueError, 'num_layers.*from 1 to 1000.*1001'),
     (dict(decay_type='block_wise'), ValueError, "decay_type.*layer_wise, stage_wise.*'block_wise'"),
     (dict(num_layers='6'), TypeError, "num_layers.*'6'"),
     (dict(num_layers=3), ValueError, 'num_layers=3 is too small'),
@@ -237,7 +241,8 @@ def test_log_is_one_compact_table():
     lines = records[0].getMessage().splitlines()
     assert len(lines) == 2 + len(wrapper.optimizer.param_groups) <= 2 + 2 * (derive_num_layers(SMALL['depths']) + 2)
     assert lines[1].split() == ['layer', 'parameters', 'learning', 'rate', 'weight', 'decay']
-    total = sum(int(row.split()[1].replace(',', '')) for row in format_groups(wrapper.optimizer.param_groups).splitlines()[1:])
+    rows = format_groups(wrapper.optimizer.param_groups).splitlines()[1:]
+    total = sum(int(row.split()[1].replace(',', '')) for row in rows)
     assert total == sum(p.numel() for p in Detector(ConvNeXt(SMALL)).parameters())
 
 

@@ -1,13 +1,17 @@
 """The loops: an iteration is an optimizer step, and a resumed run is the run that was not interrupted."""
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 import torch
 from mmengine.evaluator import BaseMetric, Evaluator
 
+from convnext_mm.engine.hooks.checkpoint import VALIDATED
 from convnext_mm.engine.resume import find_checkpoint
-from convnext_mm.engine.run_status import begin_status
+from convnext_mm.engine.run_status import begin_status, read_status, update_status
+from convnext_mm.engine.runner.loops import EpochBasedTrainLoop
 from convnext_mm.engine.runner.seeded_data import StepSampler
 from tests.helpers.toy import ToyData, ToyModel, build_runner
 
@@ -150,7 +154,8 @@ class Score(BaseMetric):
 
 def validated_run(folder, done, sign=1, model=ToyModel, by_epoch=False, checkpoints=3, **settings):
     """Twelve iterations with validations after 4, 8 and 12, whose scores steer the rate."""
-    score, length = Score(done, sign), dict(max_epochs=3, val_interval=1) if by_epoch else dict(max_iters=12, val_interval=4)
+    score = Score(done, sign)
+    length = dict(max_epochs=3, val_interval=1) if by_epoch else dict(max_iters=12, val_interval=4)
     runner = build_runner(
         folder, length, model=model, by_epoch=by_epoch, batch_size=3, val_cfg=dict(type='ValLoop'),
         val_dataloader=dict(dataset=ToyData(), batch_size=10, sampler=dict(type='DefaultSampler', shuffle=False)),
@@ -194,3 +199,36 @@ def test_what_a_validation_changed_is_there_on_resume(tmp_path, by_epoch, checkp
     for run in (whole, resumed):
         assert run.message_hub.get_info('best_score') == (12 if sign > 0 else -4)
     assert len(list((tmp_path / 'killed').glob('best_*.pth'))) == 1
+
+
+# What the state and the status file know of validations, at which iteration they are asked, and what follows from it.
+@pytest.mark.parametrize(('in_state', 'in_status', 'start', 'iteration', 'count', 'runs'), [
+    (None, None, 0, 4, 1, True),
+    # Before `val_begin`.
+    (None, None, 0, 4, 0, False),
+    (4, None, 0, 4, 1, False),
+    (4, None, 0, 8, 2, True),
+    # The file counts at the end of a run that goes on from there, and nowhere else.
+    (None, 4, 4, 4, 1, True),
+    (None, 12, 12, 12, 3, False),
+    (8, 12, 8, 12, 3, True),
+    (None, 12, 0, 12, 3, True),
+    # At iteration 0, after an epoch without a step.
+    (None, None, 0, 0, 1, True),
+    (None, None, 0, 0, 3, True),
+    (0, 0, 0, 0, 2, False)])
+def test_when_a_validation_is_done(tmp_path, in_state, in_status, start, iteration, count, runs):
+    loop = EpochBasedTrainLoop.__new__(EpochBasedTrainLoop)
+    info = {} if in_state is None else {VALIDATED: in_state}
+    hub = SimpleNamespace(runtime_info=info, update_info=info.__setitem__)
+    runner = SimpleNamespace(work_dir=tmp_path, optim_wrapper=None, message_hub=hub, val_loop=mock.Mock(),
+                             call_hook=mock.Mock())
+    loop._runner, loop._max_nonfinite, loop._iter = runner, 3, start
+    loop._epoch, loop.val_begin, loop.dynamic_milestones, loop.dynamic_intervals = count, 1, [0], [1]
+    update_status(tmp_path, validated=in_status)
+    loop._start()
+    loop._iter = iteration
+    loop._validate_if_due(count, 3)
+    assert runner.val_loop.run.call_count == runs
+    assert info == ({VALIDATED: iteration} if runs else {} if in_state is None else {VALIDATED: in_state})
+    assert read_status(tmp_path)['validated'] == (iteration if runs else in_status)

@@ -26,7 +26,8 @@ from tests.helpers.engines import LAYER_DECAY, SGD, STRATEGIES, last, relative
 from tests.helpers.paths import ROOT
 from tests.helpers.processes import run
 
-if tuple(map(int, torch.__version__.split('.')[:2])) < (2, 4):
+TORCH = tuple(map(int, torch.__version__.split('.')[:2]))
+if TORCH < (2, 4):
     pytest.skip(f'FSDP of torch {torch.__version__} does not run on a CPU', allow_module_level=True)
 
 INTERRUPTED = 'interrupted_iter_3.pth'
@@ -147,7 +148,7 @@ def test_bfloat16_is_mixed_precision(alone, together):
 
 
 @pytest.mark.long
-@pytest.mark.skipif(tuple(map(int, torch.__version__.split('.')[:2])) < COMPILE_SINCE, reason='compile=True needs torch 2.6')
+@pytest.mark.skipif(TORCH < COMPILE_SINCE, reason='compile=True needs torch 2.6')
 def test_compiled_blocks(folder, size):
     """With their graphs taken alone, or with code generated from them (`make check-long`)."""
     # One width, since each is compiled by itself.
@@ -342,6 +343,7 @@ def test_folders_of_deepspeed_are_not_resumed_by_name(resume):
 def test_the_tool_says_so_in_one_line(tmp_path):
     (tmp_path / 'c.py').write_text('model, train_dataloader, train_cfg, optim_wrapper = ({"a": {}} for _ in range(4))')
     result = subprocess.run([sys.executable, ROOT / 'tools/train.py', 'c.py', '--strategy', 'fsdp'], cwd=tmp_path,
-                            capture_output=True, text=True, env={**os.environ, 'PYTHONWARNINGS': 'ignore', 'PYTHONPATH': str(ROOT)})
+                            capture_output=True, text=True,
+                            env={**os.environ, 'PYTHONWARNINGS': 'ignore', 'PYTHONPATH': str(ROOT)})
     assert (result.returncode, len(result.stderr.strip().splitlines())) == (2, 1), result.stderr
     assert 'train.py: error: --strategy fsdp' in result.stderr

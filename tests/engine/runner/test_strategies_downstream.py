@@ -1,6 +1,6 @@
 """Whole detectors and segmentors under each strategy, and that every parameter of the thirteen gets a gradient.
 
-The models are the demo's and the configs' own, narrow and shallow (`test_docs.shrink`); images are 64 x 64, of noise.
+The models are the demo's and the configs' own, narrow and shallow (`small.shrink`); images are 64 x 64, of noise.
 """
 import pytest
 from mmengine.config import Config, ConfigDict
@@ -38,10 +38,12 @@ def trained(tmp_path_factory):
     """Folders of trainings of a detector and a segmentor, alone and under each strategy."""
     folder = tmp_path_factory.mktemp('downstream')
     for strategy in (None, *STRATEGIES):
-        trainings = [((folder / str(strategy) / kind, strategy), dict(
-            model=small_model(kind), dataset=dataset, scope=scope, optim_wrapper=dict(optimizer=dict(type='SGD', lr=.01)),
-            **({} if strategy else dict(accumulation=2, in_turn=2))))
-            for kind, dataset, scope in (('cascade', 'DetectionNoise', 'mmdet'), ('upernet', 'SegmentationNoise', 'mmseg'))]
+        settings = dict(optim_wrapper=dict(optimizer=dict(type='SGD', lr=.01)),
+                        **({} if strategy else dict(accumulation=2, in_turn=2)))
+        trainings = [((folder / str(strategy) / kind, strategy),
+                      dict(settings, model=small_model(kind), dataset=dataset, scope=scope))
+                     for kind, dataset, scope in (('cascade', 'DetectionNoise', 'mmdet'),
+                                                  ('upernet', 'SegmentationNoise', 'mmseg'))]
         run(engines.train_all, trainings, count=2 if strategy else 1)
     return folder
 
