@@ -133,7 +133,8 @@ MISTAKES = [
     (lambda: config(cfg_options={'model.roi_head.bbox_head.9.num_classes': 2}), '--cfg-options .*does not fit'),
     (lambda: set_resume(config(), 'gone.pth'), "--resume 'gone.pth' does not exist"),
     (lambda: settings.set_tta(config()), '--tta is not possible.*masks'),
-    (lambda: settings.set_amp(config(LARGE, cfg_options={'amp_dtype': 'int8'})), 'amp_dtype.*float16 or bfloat16.*int8'),
+    (lambda: settings.set_amp(config(LARGE, cfg_options={'amp_dtype': 'int8'})),
+     'amp_dtype.*float16 or bfloat16.*int8'),
     (lambda: settings.set_amp(config(cfg_options={'optim_wrapper.type': 'Own'})), '--amp needs .*Own'),
     (lambda: set_step_size(config(cfg_options={'auto_scale_lr': dict(_delete_=True, enable=False)}), None, True),
      '--auto-scale-lr needs auto_scale_lr.base_batch_size'),
@@ -164,9 +165,10 @@ def start(monkeypatch, tmp_path):
         for module in (train, test):
             monkeypatch.setattr(module, 'check_data', lambda cfg, splits: None)
             monkeypatch.setattr(module, 'build_runner', build)
-        defaults = dict(config=str(ROOT / leaf), work_dir=None, cfg_options=None, launcher='none', strategy=None, resume=None, amp=False,
-                        auto_scale_lr=False, trust_checkpoint=False, checkpoint=str(tmp_path / 'a.pth'), tta=False,
-                        show_dir=None, out=None, reference='auto', deterministic=False, effective_batch_size=None)
+        defaults = dict(config=str(ROOT / leaf), work_dir=None, cfg_options=None, launcher='none', strategy=None,
+                        resume=None, amp=False, auto_scale_lr=False, trust_checkpoint=False,
+                        checkpoint=str(tmp_path / 'a.pth'), tta=False, show_dir=None, out=None, reference='auto',
+                        deterministic=False, effective_batch_size=None)
         with pytest.raises(Started) as info:
             action(Namespace(**{**defaults, **arguments}))
         return info.value.args
@@ -263,7 +265,8 @@ def test_a_config_that_raises(tmp_path):
     (['train.py', CASCADE], 'train.py: error: data/coco/.* does not exist .*make demo'),
     (['test.py', UPERNET, 'gone.pth'], "test.py: error: checkpoint 'gone.pth' is no file that exists"),
     (['train.py'], 'train.py: error: the following arguments are required: config'),
-    (['train.py', CASCADE, '--cfg-options', 'seed'], "train.py: error: argument --cfg-options: 'seed' is not KEY=VALUE"),
+    (['train.py', CASCADE, '--cfg-options', 'seed'],
+     "train.py: error: argument --cfg-options: 'seed' is not KEY=VALUE"),
     (['train.py', CASCADE, '--launcher', 'ship'], "train.py: error: argument --launcher: invalid choice: 'ship'"),
 ])
 def test_tools_answer_in_one_line_with_exit_code_2(command, message, tmp_path):

@@ -1,4 +1,4 @@
-"""What a Runner does around its checkpoints: verify what it loads, and write what every torch reads safely."""
+"""Verify the checkpoints that a Runner loads, and write checkpoints that every torch reads safely."""
 import logging
 
 import numpy as np
@@ -12,31 +12,32 @@ from convnext_mm.checkpoint.state_dicts import find_state_dict
 from convnext_mm.checkpoint.whole_model import fit_model
 from convnext_mm.registry import HOOKS
 
-#: Types that torch's ``weights_only`` mode loads.
+#: Types that torch loads in its ``weights_only`` mode.
 _PLAIN = (str, bytes, int, float, bool, type(None), set, torch.Tensor, torch.Size)
 
 
 @HOOKS.register_module()
 class SafeCheckpointHook(Hook):
-    """Strict loading and safe saving of checkpoints, for mmengine's Runner.
+    """Load checkpoints strictly and save them safely, in mmengine's Runner.
 
-    Loading: the whole model is verified (``checkpoint.whole_model.fit_model``): strictly in testing and on resume; in
-    training, ``load_from`` may bring head tensors of another number of classes. Saving: mmengine's records of a run
-    are numpy arrays in objects, which ``torch.load(weights_only=True)`` refuses; they are written as tensors and
-    turned back on resume, so that files of this project's trainings also resume where that mode is the default.
+    Loading verifies the whole model (``checkpoint.whole_model.fit_model``). Testing and resuming are strict; in
+    training, a ``load_from`` file may have heads for another number of classes. Saving turns mmengine's records of a
+    run (objects that hold numpy arrays, which ``torch.load(weights_only=True)`` refuses) into tensors, and resuming
+    turns them back. So the files also resume where that mode is torch's default.
     """
 
-    # Before EMAHook, which takes the state dict over as it finds it.
+    # Before EMAHook, which takes the state dict as it is.
     priority = 'VERY_HIGH'
 
     def after_load_checkpoint(self, runner, checkpoint):
+        """Verify the checkpoint, fit it to the model and restore mmengine's records."""
         if runner._resume and 'iter' not in checkpoint.get('meta', {}):
             raise CheckpointError(f'{runner._load_from} holds weights alone, so there is no run to resume: start a new '
                                   'one from it with load_from, without resume')
         training = isinstance(runner.optim_wrapper, (OptimWrapper, OptimWrapperDict)) and not runner._resume
         with naming_file(runner._load_from):
             state_dict, _ = find_state_dict(checkpoint)
-        # Of a sharded model, its strategy keeps the names and shapes.
+        # The strategy of a sharded model keeps a blueprint with the whole model's names and shapes.
         model = getattr(getattr(runner, 'strategy', None), 'blueprint', runner.model)
         checkpoint['state_dict'] = fit_model(model, state_dict, training, runner._load_from)
         hub = checkpoint.get('message_hub')
@@ -44,8 +45,9 @@ class SafeCheckpointHook(Hook):
             hub['log_scalars'] = {key: _to_history(value) for key, value in hub.pop('histories').items()}
 
     def before_save_checkpoint(self, runner, checkpoint):
+        """Turn everything except the state dict into plain types and tensors."""
         hub = dict(checkpoint['message_hub'])
-        # Under a key of their own: mmengine without this hook then resumes with empty histories instead of failing.
+        # The histories get their own key: mmengine without this hook then resumes without them instead of failing.
         hub['histories'] = {**hub.get('histories', {}),
                             **{key: _from_history(value) for key, value in hub['log_scalars'].items()}}
         hub['log_scalars'] = {}
@@ -65,16 +67,19 @@ def _to_history(saved):
 
 
 def _to_plain(value, name):
-    """``value`` with numpy's numbers and arrays as Python's numbers and tensors."""
+    """Return ``value`` with numpy's numbers and arrays turned into Python's numbers and tensors.
+
+    Warn where something else remains that ``weights_only`` mode refuses; ``name`` says where it is.
+    """
     if isinstance(value, np.generic):
-        # First, as numpy's float64 is also one of Python's.
+        # This comes first because numpy's float64 is also a float.
         return value.item()
     if isinstance(value, _PLAIN):
         return value
     if isinstance(value, np.ndarray) and value.dtype.kind in 'biuf':
         return torch.from_numpy(value)
     if isinstance(value, dict):
-        # A Counter of milestones, too: schedulers only look their steps up in it.
+        # A Counter of milestones becomes a dict, too: schedulers only look steps up in it.
         return {key.item() if isinstance(key, np.generic) else key: _to_plain(child, f'{name}.{key}')
                 for key, child in value.items()}
     if isinstance(value, (list, tuple)):
