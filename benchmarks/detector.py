@@ -29,7 +29,7 @@ from convnext_mm import ARCHS
 from convnext_mm.apis.arguments import Parser
 from convnext_mm.apis.cli import run
 from convnext_mm.checkpoint.state_dicts import convert
-from convnext_mm.swap.samples import draw_batch
+from convnext_mm.swap.samples import random_batch
 from convnext_mm.utils.errors import UserError
 from convnext_mm.utils.progress import Bar, Line
 
@@ -56,7 +56,7 @@ class Plan(NamedTuple):
 
 
 def full_plan(device):
-    """The plan of a machine: a GPU gets eight times the images."""
+    """Return the plan of a machine: a GPU gets eight times the images."""
     factor = 8 if device == 'cuda' else 1
     return Plan('tiny', 50, dict(mmdet=(factor, 800, 1280), mmseg=(2 * factor, 512, 512)), (2000, 1000, 512, 100), 3)
 
@@ -76,7 +76,7 @@ def _resnet(depth, toolbox):
 
 
 def backbone_config(name, plan, toolbox):
-    """Config of a backbone and the channels of its four maps."""
+    """Return the config of a backbone, and the channels of its four maps."""
     arch = ARCHS[plan.arch]
     if name == 'ResNet':
         first = 64 if plan.resnet < 50 else 256
@@ -93,7 +93,7 @@ def backbone_config(name, plan, toolbox):
 
 
 def model_config(method, name, plan):
-    """A method's config with another backbone, and the counts of regions that a plan has."""
+    """Return a method's config with another backbone, and with the counts of regions of a plan."""
     file, toolbox = METHODS[method]
     model = Config.fromfile(CONFIGS / file).model
     model.backbone, channels = backbone_config(name, plan, toolbox)
@@ -119,7 +119,7 @@ def import_models(package):
 
 
 def import_parts(method, name):
-    """Register what a method with a backbone is built of."""
+    """Register the parts of a method with a backbone."""
     import_models(METHODS[method][1])
     if name == peers.MMPRETRAIN:
         import_models(name)
@@ -139,7 +139,7 @@ class Model:
         self.model = revert_sync_batchnorm(self.model).to(device)
         _let_one_class_win(self.model)
         count, *size = plan.sizes[toolbox]
-        drawn = draw_batch(cfg, tuple(size))
+        drawn = random_batch(cfg, tuple(size))
         self.batch = {key: [copy.deepcopy(values[i % len(values)]) for i in range(count)]
                       for key, values in drawn.items()}
         self.size = f'{size[0]}x{size[1]}'
@@ -147,25 +147,25 @@ class Model:
         self.optim_wrapper = OptimWrapper(torch.optim.AdamW(self.model.parameters(), lr=1e-9))
 
     def inference(self):
-        """Results for a batch, from bytes of images to masks of their size."""
+        """Return the results for a batch, from bytes of images to masks of their size."""
         self.model.eval()
         with torch.no_grad():
             return self.model.test_step(copy.deepcopy(self.batch))
 
     def training(self):
-        """An iteration: losses, gradients and the optimizer's step."""
+        """Run an iteration: losses, gradients and the optimizer's step."""
         self.model.train()
         torch.manual_seed(0)
         return self.model.train_step(copy.deepcopy(self.batch), self.optim_wrapper)
 
     def losses(self):
-        """The forward pass of an iteration."""
+        """Run the forward pass of an iteration."""
         self.model.train()
         torch.manual_seed(0)
         return self.model(**self.model.data_preprocessor(copy.deepcopy(self.batch), True), mode='loss')
 
     def features(self):
-        """Features of the backbone for the batch."""
+        """Return the backbone's features of the batch."""
         self.model.eval()
         with torch.no_grad():
             return self.model.backbone(self.model.data_preprocessor(copy.deepcopy(self.batch), False)['inputs'])
@@ -193,9 +193,9 @@ def equalise(models):
 
 
 def print_peak(method, name, quick):
-    """Build a model, train it for two iterations, and print the most memory that took, in bytes.
+    """Build a model, train it for two iterations, and print the most memory that this took, in bytes.
 
-    For a process of its own: on a GPU what torch allocated, elsewhere the growth of the process beyond its imports.
+    Run it in a process of its own: it counts what torch allocated on a GPU, elsewhere the growth since imports.
     """
     device = environment.device()
     import_parts(method, name)
@@ -211,9 +211,10 @@ def print_peak(method, name, quick):
 
 
 def measure_method(method, names, plan, peaks):
-    """Rows of all backbones in a method, and the difference of mmpretrain's features from ours.
+    """Measure all backbones in a method, in a process of its own.
 
-    For a process of its own.
+    Returns:
+        tuple: A row for each backbone and task, and the difference of mmpretrain's features from ours.
     """
     warnings.filterwarnings('ignore')
     MMLogger.get_instance('benchmark', log_level='ERROR')
@@ -244,7 +245,7 @@ def measure_method(method, names, plan, peaks):
 
 
 def find_missing():
-    """``{package: why}`` of the toolboxes that cannot be imported."""
+    """Return ``{package: why}`` of the toolboxes that cannot be imported."""
     missing = {}
     for package in ('mmdet', 'mmseg', 'mmpretrain'):
         try:
@@ -256,7 +257,7 @@ def find_missing():
 
 
 def measure_all(plan):
-    """Everything that a plan has: the results, ready for JSON.
+    """Measure all that a plan has; return the results, ready for JSON.
 
     Raises:
         UserError: Neither mmdet nor mmseg can be imported.

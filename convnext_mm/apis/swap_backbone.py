@@ -6,9 +6,11 @@ import warnings
 
 from convnext_mm.apis.config import read_config
 from convnext_mm.checkpoint.download import resolve
+from convnext_mm.swap.errors import MissingPackageError, NoKernelError, VerificationError
+from convnext_mm.swap.leaf import format_leaf
 from convnext_mm.swap.swap import swap
-from convnext_mm.swap.verify import MissingPackageError, NoKernelError, VerificationError, verify
-from convnext_mm.swap.write import check_target, format_changes, format_leaf, write_config
+from convnext_mm.swap.verify import verify
+from convnext_mm.swap.write import check_target, format_changes, write_config
 from convnext_mm.utils.config_files import find_config
 
 

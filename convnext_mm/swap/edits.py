@@ -1,18 +1,8 @@
 """A config under change: every edit with what was there, what is there now, and why."""
 from typing import Any, NamedTuple
 
-from convnext_mm.utils.errors import UserError
-
 #: Stands for a key that is not there.
 MISSING = type('Missing', (), {'__repr__': lambda self: '-'})()
-
-
-class RefusedError(UserError):
-    """A backbone cannot be exchanged; ``kind`` is the reason in a few words, the same for all models it holds for."""
-
-    def __init__(self, kind, message):
-        super().__init__(message)
-        self.kind = kind
 
 
 class Change(NamedTuple):
@@ -23,9 +13,14 @@ class Change(NamedTuple):
     new: Any
     reason: str
 
+    @property
+    def is_backbone(self):
+        """Whether the edit put in a backbone."""
+        return str(self.path[-1]).endswith('backbone')
+
 
 def plain(node):
-    """A copy of nested dicts, lists and tuples as such; what is in them is shared."""
+    """Return nested dicts, lists and tuples as new ones of Python's own types; what they hold is shared."""
     if isinstance(node, dict):
         return {key: plain(value) for key, value in node.items()}
     if isinstance(node, (list, tuple)):
@@ -33,12 +28,17 @@ def plain(node):
     return node
 
 
+def dotted(path):
+    """Return a path as text, ``model.neck.0.in_channels``."""
+    return '.'.join(map(str, path))
+
+
 class Edits:
-    """A copy of a config that is changed by :meth:`set` alone.
+    """A copy of a config that only :meth:`set` changes.
 
     Attributes:
         cfg (dict): The config as it stands.
-        changes (list[Change]): What was changed, in order.
+        changes (list[Change]): The edits, in order.
         warnings (list[str]): What the user should know besides.
     """
 
@@ -48,7 +48,7 @@ class Edits:
         self.warnings = []
 
     def get(self, path, default=MISSING):
-        """The value at ``path``, or ``default``."""
+        """Return the value at ``path``, or ``default``."""
         node = self.cfg
         for key in path:
             try:
@@ -58,7 +58,7 @@ class Edits:
         return node
 
     def set(self, path, value, reason):
-        """Put ``value`` at ``path``; nothing is recorded where it stands there already."""
+        """Put ``value`` at ``path``, and record the change unless the same value is there already."""
         old = self.get(path)
         if old is not MISSING and type(old) is type(value) and old == value:
             return
@@ -67,7 +67,7 @@ class Edits:
         self._unshare(parents)[key] = value
 
     def _unshare(self, path):
-        """The container at ``path``; tuples on the way become lists, because they must change."""
+        """Return the container at ``path``, after turning tuples on the way into lists, which can change."""
         node = self.cfg
         for key in path:
             if isinstance(node[key], tuple):

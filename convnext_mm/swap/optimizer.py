@@ -1,22 +1,22 @@
-"""AdamW with layer-wise learning rates for a config that gets a ConvNeXt.
+"""Set AdamW with layer-wise learning rates in a config that gets a ConvNeXt.
 
-Mask R-CNN, Cascade R-CNN and UPerNet take the paper's rate and decay for the size of the backbone. What the paper has
-not takes AdamW with rate 1e-4 and weight decay 0.05, and the decay of the paper's recipe that adds least to the model:
-Mask R-CNN's (by layer) for detectors, UPerNet's (by stage) for segmentors. A config that trains with AdamW keeps it.
+Mask R-CNN, Cascade R-CNN and UPerNet take the paper's rate and decay for the size of the backbone. All others take
+AdamW with rate 1e-4 and weight decay 0.05, and the decay of the paper's simplest recipe: Mask R-CNN's (by layer) for
+detectors, UPerNet's (by stage) for segmentors. A config that trains with AdamW keeps it.
 """
 from convnext_mm.published.paper import published
 from convnext_mm.swap.edits import MISSING
-from convnext_mm.utils.configs import type_name, walk
+from convnext_mm.utils.configs import is_segmentor, type_name, walk
 
 CONSTRUCTOR = 'convnext_mm.LayerDecayOptimWrapperConstructor'
 #: Keys of ``paramwise_cfg`` that the constructor takes besides its own.
 _KEPT = ('norm_decay_mult', 'bias_decay_mult')
-#: Names of parameters that plain and shifted-window transformers have, and a ConvNeXt has not.
+#: Names of parameters that plain and shifted-window transformers have and a ConvNeXt lacks.
 _OF_TRANSFORMERS = ('absolute_pos_embed', 'relative_position_bias_table', 'cls_token', 'pos_embed', 'pos_block')
 
 
 def find_recipe(model, arch, pretrained):
-    """The paper's row for a model, and whether it is of the model's own family.
+    """Return the paper's row for a model, and whether the paper has the model's own family.
 
     Args:
         model (dict): The config's model.
@@ -24,26 +24,29 @@ def find_recipe(model, arch, pretrained):
         pretrained (str | None): Its weights, which choose between rows that differ in nothing else.
 
     Returns:
-        tuple[dict, bool]: A row of ``paper.json`` as it is meant for ``arch`` where the paper has that size in the
-        family, else the family's smallest; and whether the paper has the family.
+        tuple[dict, bool]: The row of ``paper.json`` for ``arch``, or for the family's smallest size where the paper
+        lacks this one; and whether the family is the model's own.
     """
     types = {type_name(node) for _, node in walk(model)}
-    segments = any('decode_head' in node for _, node in walk(model))
-    family = ('mask_rcnn' if type_name(model) == 'MaskRCNN' else 'cascade' if type_name(model) == 'CascadeRCNN'
-              else 'upernet' if 'UPerHead' in types and segments else None)
+    segments = any(is_segmentor(node) for _, node in walk(model))
+    if segments:
+        family = 'upernet' if 'UPerHead' in types else None
+    else:
+        family = {'MaskRCNN': 'mask_rcnn', 'CascadeRCNN': 'cascade'}.get(type_name(model))
     rows = published()['ade20k' if segments else 'coco']
     own = [row for row in rows if row['config'].startswith(f'{family or ("upernet" if segments else "mask_rcnn")}/')]
     return _closest(own, arch, pretrained) or own[0], family is not None
 
 
 def _closest(rows, arch, pretrained):
+    """Return the row of a size whose weights were trained on the same images, else the size's first, else None."""
     rows = [row for row in rows if row['arch'] == arch]
-    deep = 'in22k' in (pretrained or '')
-    return next((row for row in rows if ('22K' in row['pretrain']) == deep), rows[0] if rows else None)
+    is_22k = 'in22k' in (pretrained or '')
+    return next((row for row in rows if ('22K' in row['pretrain']) == is_22k), rows[0] if rows else None)
 
 
 def drop_path_rate(model, arch, pretrained):
-    """The paper's stochastic depth for a size, in the model's own family if the paper has it there; 0.1 below Tiny."""
+    """Return the paper's stochastic depth for a size, of the model's own family if it has that size, or 0.1."""
     recipe, _ = find_recipe(model, arch, pretrained)
     if recipe['arch'] != arch:
         task = 'ade20k' if recipe in published()['ade20k'] else 'coco'
@@ -52,7 +55,7 @@ def drop_path_rate(model, arch, pretrained):
 
 
 def set_optimizer(edits, arch, pretrained):
-    """Put AdamW with layer decay into ``optim_wrapper``; what else it holds and the schedule stay."""
+    """Put AdamW with layer decay into ``optim_wrapper``; the rest of it and the schedule stay."""
     wrapper = edits.get(('optim_wrapper',), None)
     if not wrapper:
         return
@@ -72,7 +75,7 @@ def set_optimizer(edits, arch, pretrained):
 
 
 def _kept(paramwise):
-    """What of an AdamW config's ``paramwise_cfg`` is about something else than the old backbone."""
+    """Return what an AdamW config's ``paramwise_cfg`` says of other parts than the old backbone."""
     kept = {key: paramwise[key] for key in _KEPT if key in paramwise}
     keys = {}
     for key, options in (paramwise.get('custom_keys') or {}).items():
@@ -86,7 +89,7 @@ def _kept(paramwise):
 
 
 def _scale_floors(edits, old, new):
-    """Keep the end of the schedule at the same part of the rate: ``eta_min`` is a rate, not a factor."""
+    """Scale ``eta_min`` and ``eta_max``, which are rates, with the rate of the optimizer."""
     if not old:
         return
     for path, node in list(walk(edits.get(('param_scheduler',), []), ('param_scheduler',))):

@@ -1,16 +1,19 @@
-"""Images and annotations drawn at random, in the form in which mmdet's, mmseg's and mmpretrain's models take them."""
+"""Make batches of random images and annotations for the models of mmdet, mmseg and mmpretrain."""
 import numpy as np
 import torch
+from mmengine.structures import InstanceData, PixelData
 
-from convnext_mm.utils.configs import type_name, walk
+from convnext_mm.utils.configs import is_segmentor, type_name, walk
 
-#: Images in a batch: batch norm over a map of one pixel needs two.
+#: Images in a batch; batch norm over a map of one pixel needs two.
 BATCH = 2
 #: Boxes on each image.
 BOXES = 3
+#: Names of classes, for models that read text.
 WORDS = ('circle', 'square', 'triangle')
-#: Trackers that train on pairs of frames, and those that train as their detector and predict on videos.
+#: Trackers that train on pairs of frames.
 TRACKERS = ('QDTrack', 'MaskTrackRCNN', 'Mask2FormerVideo')
+#: Trackers that train as their detector does, and predict on videos.
 DETECTOR_TRACKERS = ('ByteTrack', 'OCSORT')
 
 
@@ -19,7 +22,7 @@ def _image(generator, channels, size, *frames):
 
 
 def _boxes(generator, size):
-    """Boxes of at least a quarter of the image's sides, (n, 4)."""
+    """Return boxes whose sides are at least a quarter of the image's, (BOXES, 4)."""
     height, width = size
     corner = torch.rand(BOXES, 2, generator=generator) * .5
     side = .25 + torch.rand(BOXES, 2, generator=generator) * .25
@@ -31,7 +34,7 @@ def _labels(generator, classes, count=BOXES):
 
 
 def count_classes(model, default=3):
-    """The least ``num_classes`` that a part of a model declares, ``default`` at most."""
+    """Return the least ``num_classes`` that a part of a model declares, but at most ``default``."""
     counts = [node[key] for _, node in walk(model) for key in ('num_classes', 'num_things_classes')
               if isinstance(node.get(key), int) and node[key] > 0]
     return min([default, *counts])
@@ -46,10 +49,9 @@ def _meta(index, size):
 
 
 def detection_sample(generator, index, size, model, shrink=1., **meta):
-    """One mmdet sample with boxes, labels, masks, proposals and a semantic map of ``shrink`` of the image's size."""
+    """Return an mmdet sample: boxes, labels, masks, proposals, and a semantic map of ``shrink`` of the image's size."""
     from mmdet.structures import DetDataSample
     from mmdet.structures.mask import BitmapMasks
-    from mmengine.structures import InstanceData, PixelData
     boxes, classes = _boxes(generator, size), count_classes(model)
     masks = np.zeros((BOXES, *size), np.uint8)
     for mask, (left, top, right, bottom) in zip(masks, boxes.int().tolist()):
@@ -61,7 +63,7 @@ def detection_sample(generator, index, size, model, shrink=1., **meta):
                                             masks=BitmapMasks(masks[:0], *size))
     sample.proposals = InstanceData(bboxes=torch.cat([_boxes(generator, size) for _ in range(20)]),
                                     scores=torch.rand(20 * BOXES, generator=generator))
-    # A lane: no, yes, start in y and x, angle, length, and x at 72 heights.
+    # A lane: scores of "no lane" and "lane", start in y and x, angle, length, and x at 72 heights.
     sample.lines_array = np.array([[0, 1, 0, .5, .5, 40, *range(72)]], np.float32)
     shape = (1, *(round(side * shrink) for side in size))
     sample.gt_sem_seg = PixelData(sem_seg=torch.randint(0, classes, shape, generator=generator))
@@ -69,13 +71,13 @@ def detection_sample(generator, index, size, model, shrink=1., **meta):
 
 
 def detection_batch(model, size, channels, generator, shrink=1.):
-    """A training batch of images."""
+    """Return a training batch of images for a detector."""
     return dict(inputs=[_image(generator, channels, size) for _ in range(BATCH)],
                 data_samples=[detection_sample(generator, i, size, model, shrink) for i in range(BATCH)])
 
 
 def track_batch(model, size, channels, generator):
-    """A training batch of pairs of frames."""
+    """Return a training batch of pairs of frames."""
     from mmdet.structures import TrackDataSample
     samples = []
     for _ in range(BATCH):
@@ -88,7 +90,7 @@ def track_batch(model, size, channels, generator):
 
 
 def semi_supervised_batch(model, size, channels, generator):
-    """A training batch of three branches, of which one image each is left empty."""
+    """Return a training batch for each of the three branches of semi-supervised training."""
     branches = ('sup', 'unsup_teacher', 'unsup_student')
     batches = {name: detection_batch(model, size, channels, generator) for name in branches}
     for name in branches:
@@ -98,8 +100,7 @@ def semi_supervised_batch(model, size, channels, generator):
 
 
 def segmentation_batch(model, size, channels, generator):
-    """A training batch of images with a class for each pixel, and an edge map."""
-    from mmengine.structures import PixelData
+    """Return a training batch of images with a class for each pixel, and an edge map."""
     from mmseg.structures import SegDataSample
     samples = []
     for i in range(BATCH):
@@ -111,7 +112,7 @@ def segmentation_batch(model, size, channels, generator):
 
 
 def reid_batch(model, size, channels, generator):
-    """A training batch of two crops each of two persons."""
+    """Return a training batch of two persons with two crops each."""
     from mmdet.structures import ReIDDataSample
     sample = ReIDDataSample(metainfo=_meta(0, size))
     sample.set_gt_label(torch.tensor([0, 0, 1, 1]))
@@ -119,30 +120,30 @@ def reid_batch(model, size, channels, generator):
 
 
 def classification_batch(model, size, channels, generator):
-    """A training batch of images with one class each."""
+    """Return a training batch of images with one class each."""
     from mmpretrain.structures import DataSample
     return dict(inputs=[_image(generator, channels, size) for _ in range(BATCH)],
                 data_samples=[DataSample(metainfo=_meta(i, size)).set_gt_label(i) for i in range(BATCH)])
 
 
-def draw_batch(model, size, shrink=1., masks=True, training=True):
-    """A batch for a model.
+def random_batch(model, size, shrink=1., masks=True, training=True):
+    """Return a random batch for a model, the same in every run.
 
     Args:
         model (dict): Its config.
         size (tuple[int]): Height and width of the images in pixels.
-        shrink (float): Size of semantic maps of detectors as a part of the image's. Defaults to 1.
-        masks (bool): Whether the instances of detectors have masks. Defaults to True.
-        training (bool): Whether it is to train with: some trackers predict on other data. Defaults to True.
+        shrink (float): Size of a detector's semantic maps as a part of the image's. Defaults to 1.
+        masks (bool): Whether a detector's instances have masks. Defaults to True.
+        training (bool): Whether the batch is for training; some trackers predict on other data. Defaults to True.
 
     Returns:
-        dict: ``inputs`` and ``data_samples`` as from a data loader, the same in every run.
+        dict: ``inputs`` and ``data_samples``, as from a data loader.
     """
     generator = torch.Generator().manual_seed(0)
     backbones = [node for path, node in walk(model) if path and path[-1] == 'backbone']
     channels = backbones[0].get('in_channels', 3)
     kind = type_name(model)
-    if any('decode_head' in node for _, node in walk(model)):
+    if any(is_segmentor(node) for _, node in walk(model)):
         return segmentation_batch(model, size, channels, generator)
     if kind in TRACKERS or kind in DETECTOR_TRACKERS and not training:
         return track_batch(model, size, channels, generator)

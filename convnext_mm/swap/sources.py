@@ -1,6 +1,6 @@
-"""What other backbones emit, and which stage of a ConvNeXt stands in for each of their maps.
+"""Tell what other backbones emit, and which stage of a ConvNeXt stands in for each of their maps.
 
-The rules follow the arguments of mmdet, mmseg, mmpretrain, mmpose and mmyolo, and hold without those toolboxes; a type
+The rules follow the arguments of mmdet, mmseg, mmpretrain, mmpose and mmyolo, and need none of these toolboxes. A type
 that no rule knows is built without memory and measured, where its toolbox is installed.
 """
 import math
@@ -10,25 +10,20 @@ import torch
 from mmengine.registry import MODELS
 
 from convnext_mm.published.archs import ARCHS, NUM_STAGES
-from convnext_mm.swap.edits import RefusedError
+from convnext_mm.swap.errors import NO_IMAGE, OWN, PACKAGE, STRUCTURE, RefusedError
 from convnext_mm.utils.configs import type_name
 
 
 class Feature(NamedTuple):
     """One map that a backbone emits."""
 
-    #: Stage of a ConvNeXt in its place; outside of 0 to 3 there is none.
+    #: Stage of a ConvNeXt in its place: 0 to 3, or a number beyond them where a ConvNeXt has none.
     level: int
     #: Pixels of the image per pixel of the map.
     stride: float
-    #: None where only the reader knows.
+    #: None where the config does not tell, only what reads the map.
     channels: int | None
 
-
-OWN = 'network of its own'
-NO_IMAGE = 'no image backbone'
-STRUCTURE = 'structure'
-PACKAGE = 'package missing'
 
 _OWN = 'is a whole network whose branches the heads read, with no backbone in it to exchange'
 _POINTS = 'reads point clouds or voxels, not images'
@@ -46,26 +41,29 @@ REFUSED = {
     'DLANet': (STRUCTURE, 'emits maps of stride 1 and 2, which the neck aggregates; a ConvNeXt starts at stride 4'),
     **dict.fromkeys(('STGCN', 'DSTFormer', 'TCN'), (NO_IMAGE, 'does not read images')),
 }
-_CLASSIFIERS = ('mmpretrain', 'mmcls', 'mmpose')
+#: Scopes whose backbones emit their last map alone unless told otherwise.
+_LAST_ALONE = ('mmpretrain', 'mmcls', 'mmpose')
 
 
 def _level(stride):
+    """Return the stage of a ConvNeXt with a stride; 0 has 4."""
     return round(math.log2(stride)) - 2
 
 
 def _divisible(value, divisor=8):
-    """mmcv's rounding of scaled channels."""
+    """Round scaled channels as mmcv does."""
     rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < .9 * value else rounded
 
 
 def _select(table, indices):
-    """Features by out_indices; negative ones count from the end."""
+    """Return the features at ``out_indices``; negative ones count from the end."""
     indices = (indices,) if isinstance(indices, int) else indices
     return tuple(table[i % len(table)] for i in indices)
 
 
 def _stages(channels, strides=(4, 8, 16, 32)):
+    """Return one feature for each stage, the first in place of stage 0."""
     return [Feature(i, stride, c) for i, (stride, c) in enumerate(zip(strides, channels))]
 
 
@@ -80,17 +78,18 @@ def _resnet(cfg, scope):
     width = cfg.get('base_channels', 64) * (1 if depth in (18, 34) else 4)
     known = kind != 'RegNet' and isinstance(depth, int)
     channels = [width * 2 ** i if known else None for i in range(len(reached))]
-    return _select(_stages(channels, reached), cfg.get('out_indices', (3,) if scope in _CLASSIFIERS else range(4)))
+    return _select(_stages(channels, reached), cfg.get('out_indices', (3,) if scope in _LAST_ALONE else range(4)))
 
 
 def _swin(cfg, scope):
     depths = cfg.get('depths', (2, 2, 6, 2))
     channels = [cfg['embed_dims'] * 2 ** i if 'embed_dims' in cfg else None for i in range(len(depths))]
     stages = _stages(channels, [4 * 2 ** i for i in range(len(depths))])
-    return _select(stages, cfg.get('out_indices', (3,) if scope in _CLASSIFIERS else range(len(stages))))
+    return _select(stages, cfg.get('out_indices', (3,) if scope in _LAST_ALONE else range(len(stages))))
 
 
 def _heads_times_width(heads):
+    """Return a rule for transformers that are ``embed_dims`` wide for each head; ``heads`` are the default."""
     def family(cfg, scope):
         width = cfg.get('embed_dims', 64)
         return _select(_stages([width * n for n in cfg.get('num_heads', heads)]), cfg.get('out_indices', range(4)))
@@ -110,6 +109,7 @@ def _hrnet(cfg, scope):
 
 
 def _csp(channels):
+    """Return a rule for CSP networks with these ``channels`` (by ``arch``) before ``widen_factor``."""
     def family(cfg, scope):
         table = channels.get(cfg.get('arch', 'P5'), (None,) * 6)
         widen = cfg.get('widen_factor', 1)
@@ -123,13 +123,14 @@ def _darknet(cfg, scope):
 
 
 def _mobilenet_v2(cfg, scope):
-    widen, plain_strides = cfg.get('widen_factor', 1.), (1, 2, 2, 2, 1, 2, 1)
+    widen, usual_strides = cfg.get('widen_factor', 1.), (1, 2, 2, 2, 1, 2, 1)
+    # Dilated networks have lower strides than usual; the usual one tells which stage a map is of.
     stride, nominal, table = 2, 2, []
-    for width, actual, usual in zip((16, 24, 32, 64, 96, 160, 320), cfg.get('strides', plain_strides), plain_strides):
+    for width, actual, usual in zip((16, 24, 32, 64, 96, 160, 320), cfg.get('strides', usual_strides), usual_strides):
         stride, nominal = stride * actual, nominal * usual
         table.append(Feature(_level(nominal), stride, _divisible(width * widen)))
     table.append(Feature(_level(nominal), stride, int(1280 * max(widen, 1.))))
-    usual = (7,) if scope in _CLASSIFIERS else (1, 2, 4, 7 if scope == 'mmdet' else 6)
+    usual = (7,) if scope in _LAST_ALONE else (1, 2, 4, 7 if scope == 'mmdet' else 6)
     return _select(table, cfg.get('out_indices', usual))
 
 
@@ -156,7 +157,7 @@ def _vit(cfg, scope):
 def _convnext(cfg, scope):
     arch = cfg.get('arch', 'tiny')
     channels = arch['channels'] if isinstance(arch, dict) else ARCHS[arch].channels if arch in ARCHS else (None,) * 4
-    default = (3,) if scope in _CLASSIFIERS else range(4)
+    default = (3,) if scope in _LAST_ALONE else range(4)
     return _select(_stages(channels), cfg.get('out_indices', default))
 
 
@@ -169,7 +170,7 @@ def _ssd_vgg(cfg, scope):
 
 
 _CSP = {'P5': (64, 128, 256, 512, 1024), 'P6': (64, 128, 256, 512, 768, 1024)}
-#: Type -> function of its config and scope that gives its features.
+#: Type -> rule: a function of the backbone's config and scope that returns its features.
 FAMILIES = {
     **dict.fromkeys(('ResNet', 'ResNetV1b', 'ResNetV1c', 'ResNetV1d', 'ResNeXt', 'ResNeSt', 'Res2Net', 'RegNet',
                      'SEResNet', 'SEResNeXt', 'DetectoRS_ResNet', 'DetectoRS_ResNeXt'), _resnet),
@@ -190,14 +191,14 @@ FAMILIES = {
 
 
 def emitted(cfg, scope):
-    """What a backbone emits.
+    """Return what a backbone emits.
 
     Args:
         cfg (dict): Its config.
-        scope (str): Default scope of the config it is from; a scope in the type comes first.
+        scope (str): Default scope of the whole config; a scope in the type comes first.
 
     Returns:
-        tuple[Feature]: In the order in which it emits them.
+        tuple[Feature]: In the order in which the backbone emits them.
 
     Raises:
         RefusedError: It cannot be exchanged, or is not known.
@@ -209,21 +210,21 @@ def emitted(cfg, scope):
     scope = name.split('.')[0] if '.' in name else cfg.get('_scope_', scope)
     if kind in FAMILIES:
         return FAMILIES[kind](cfg, scope)
-    return measure(cfg, scope)
+    return measure_features(cfg, scope)
 
 
-def measure(cfg, scope):
-    """What a backbone of an installed toolbox emits for an image of 256 x 256.
+def measure_features(cfg, scope):
+    """Run a backbone of an installed toolbox on an image of 256 x 256, and return what it emits.
 
     Raises:
-        RefusedError: The type is not there, cannot be built, or emits something else than maps of rising strides.
+        RefusedError: The type does not exist or cannot be built, or it emits other than maps of rising strides.
     """
     name, size = cfg.get('type'), 256
     cfg = {**cfg, **{key: False if cfg[key] is True else None for key in ('init_cfg', 'pretrained') if key in cfg}}
     try:
-        maps = _run(cfg, scope, size)
+        maps = _run_backbone(cfg, scope, size)
         features = tuple(Feature(_level(size / m.shape[-1]), size / m.shape[-1], m.shape[1]) for m in maps)
-    except Exception as error:  # Whatever a foreign backbone raises, it says that it is not understood.
+    except Exception as error:  # A foreign backbone may raise anything.
         missing = isinstance(error, KeyError) and 'registry' in str(error) or isinstance(error, ImportError)
         raise RefusedError(PACKAGE if missing else STRUCTURE,
                            f'what the backbone {name} emits is not known here: {type(error).__name__}: '
@@ -234,8 +235,8 @@ def measure(cfg, scope):
     return features
 
 
-def _run(cfg, scope, size):
-    """The maps of a backbone, without memory where its construction needs no values."""
+def _run_backbone(cfg, scope, size):
+    """Return the maps of a backbone, without memory where its construction needs no values."""
     for device in ('meta', 'cpu'):
         try:
             with MODELS.switch_scope_and_registry(scope) as registry, torch.device(device), torch.no_grad():

@@ -14,9 +14,10 @@ pytest.importorskip('mmdet', reason='mmdet is not installed')
 pytest.importorskip('mmseg', reason='mmseg is not installed')
 
 from convnext_mm import swap_backbone
-from convnext_mm.swap.edits import RefusedError, plain
+from convnext_mm.swap.edits import plain
+from convnext_mm.swap.errors import RefusedError
 from convnext_mm.swap.inputs import MEAN, STD
-from convnext_mm.swap.sources import emitted, measure
+from convnext_mm.swap.sources import emitted, measure_features
 from convnext_mm.swap.swap import swap
 from convnext_mm.utils.config_files import find_config
 from convnext_mm.utils.configs import walk
@@ -110,7 +111,8 @@ EXPECTED = [  # config, {path below model: value}; every kind of consumer
         'decode_head.in_channels': LAST, 'decode_head.channels': LAST}),
     ('mmseg::swin/swin-tiny-patch4-window7_upernet_1xb8-20k_levir-256x256.py', {
         'decode_head.in_channels': ALL, 'backbone.in_channels': 6}),
-    ('mmseg::sem_fpn/fpn_r50_4xb4-160k_ade20k-512x512.py', {'neck.in_channels': ALL, 'decode_head.in_channels': [256] * 4}),
+    ('mmseg::sem_fpn/fpn_r50_4xb4-160k_ade20k-512x512.py',
+     {'neck.in_channels': ALL, 'decode_head.in_channels': [256] * 4}),
     ('mmseg::mask2former/mask2former_r50_8xb2-160k_ade20k-512x512.py', {'decode_head.in_channels': ALL}),
 ]
 
@@ -145,7 +147,8 @@ def test_groups_divide_the_channels_of_necks_that_work_in_them():
 
 
 REFUSED = [
-    ('mmseg::bisenetv1/bisenetv1_r18-d32_4xb4-160k_cityscapes-1024x1024.py', 'network of its own', 'BiSeNetV1.*branches'),
+    ('mmseg::bisenetv1/bisenetv1_r18-d32_4xb4-160k_cityscapes-1024x1024.py', 'network of its own',
+     'BiSeNetV1.*branches'),
     ('mmseg::icnet/icnet_r50-d8_4xb2-80k_cityscapes-832x832.py', 'network of its own', 'ICNet'),
     ('mmseg::stdc/stdc1_4xb12-80k_cityscapes-512x1024.py', 'network of its own', 'STDC'),
     ('mmseg::unet/unet-s5-d16_fcn_4xb4-160k_cityscapes-512x1024.py', 'network of its own', 'UNet.*stride 1'),
@@ -213,9 +216,9 @@ def test_what_old_backbones_emit_is_what_they_emit(name):
     dilated = any(a.stride == b.stride for a, b in zip(declared, declared[1:]))
     if dilated:
         with pytest.raises(RefusedError, match=re.escape(str([float(f.stride) for f in declared]))):
-            measure(backbone, cfg.default_scope)
+            measure_features(backbone, cfg.default_scope)
         return
-    measured = measure(backbone, cfg.default_scope)
+    measured = measure_features(backbone, cfg.default_scope)
     assert [f.stride for f in declared] == [m.stride for m in measured]
     assert all(d.channels in (None, m.channels) for d, m in zip(declared, measured))
     if not name.endswith('dc5_1x_coco.py'):
@@ -238,7 +241,8 @@ def test_unknown_backbones_are_measured_or_refused():
     (YOLOX, dict(mean=[*MEAN], std=[*STD], bgr_to_rgb=True, pad_size_divisor=32)),
     ('mmdet::detr/detr_r50_8xb2-150e_coco.py', dict(pad_size_divisor=32)),
     ('mmdet::fpg/mask-rcnn_r50_fpg_crop640-50e_coco.py', dict(pad_size_divisor=64)),
-    ('mmseg::segmenter/segmenter_vit-t_mask_8xb1-160k_ade20k-512x512.py', dict(mean=[*MEAN], std=[*STD], size=(512, 512))),
+    ('mmseg::segmenter/segmenter_vit-t_mask_8xb1-160k_ade20k-512x512.py',
+     dict(mean=[*MEAN], std=[*STD], size=(512, 512))),
     ('mmseg::swin/swin-tiny-patch4-window7_upernet_1xb8-20k_levir-256x256.py', dict(mean=[*MEAN] * 2, std=[*STD] * 2)),
 ])
 def test_images_are_normalised_as_the_weights_expect(name, wanted):
@@ -295,7 +299,8 @@ def test_only_deliberate_freezing_is_carried_over(frozen, kept):
 
 
 def rows(prefix, arch):
-    return [r for r in published()['coco'] + published()['ade20k'] if r['config'].startswith(prefix) and r['arch'] == arch]
+    return [row for row in published()['coco'] + published()['ade20k']
+            if row['config'].startswith(prefix) and row['arch'] == arch]
 
 
 @pytest.mark.parametrize(('name', 'prefix', 'arch'), [

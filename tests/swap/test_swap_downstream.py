@@ -3,7 +3,7 @@ import pytest
 from mmengine.config import Config
 
 from convnext_mm import swap_backbone
-from convnext_mm.swap.edits import RefusedError
+from convnext_mm.swap.errors import RefusedError
 
 ALL, UPPER = [96, 192, 384, 768], [192, 384, 768]
 RESNET = dict(type='mmdet.ResNet', depth=50, num_stages=4, out_indices=(0, 1, 2, 3), frozen_stages=1, norm_eval=True,
@@ -38,7 +38,8 @@ def oriented_rcnn():
 
 
 def heatmap(backbone=None, in_channels=2048, neck=None, **head):
-    model = dict(backbone=backbone or dict(type='ResNet', depth=50), head=dict(type='HeatmapHead', in_channels=in_channels, out_channels=17, **head))
+    model = dict(backbone=backbone or dict(type='ResNet', depth=50),
+                 head=dict(type='HeatmapHead', in_channels=in_channels, out_channels=17, **head))
     if neck:
         model['neck'] = neck
     return config('mmpose', dict(optimizer=dict(type='Adam', lr=5e-4)), type='TopdownPoseEstimator',
@@ -51,13 +52,15 @@ def hrnet_pose():
 
 
 def vit_pose():
-    return heatmap(dict(type='mmpretrain.VisionTransformer', arch=dict(embed_dims=384), patch_size=16, out_type='featmap'),
+    return heatmap(dict(type='mmpretrain.VisionTransformer', arch=dict(embed_dims=384), patch_size=16,
+                        out_type='featmap'),
                    384, deconv_out_channels=(256, 256))
 
 
 def fcos3d():
     return config(
-        'mmdet3d', type='FCOSMono3D', data_preprocessor=dict(type='Det3DDataPreprocessor', pad_size_divisor=32, **CAFFE),
+        'mmdet3d', type='FCOSMono3D',
+        data_preprocessor=dict(type='Det3DDataPreprocessor', pad_size_divisor=32, **CAFFE),
         backbone=dict(RESNET, depth=101, dcn=dict(type='DCNv2'), stage_with_dcn=(False, False, True, True)),
         neck=dict(type='mmdet.FPN', in_channels=[256, 512, 1024, 2048], start_level=1, num_outs=5, out_channels=256),
         bbox_head=dict(type='FCOSMono3DHead', in_channels=256))
@@ -93,7 +96,8 @@ def yolo(version=5, widen=.5):
 def distiller():
     detector = dict(rotated_retinanet().model, type='mmdet.RetinaNet')
     detector.pop('data_preprocessor')
-    return config('mmrazor', type='SingleTeacherDistill', data_preprocessor=dict(type='mmdet.DetDataPreprocessor', **CAFFE),
+    return config('mmrazor', type='SingleTeacherDistill',
+                  data_preprocessor=dict(type='mmdet.DetDataPreprocessor', **CAFFE),
                   architecture=dict(detector, init_cfg=dict(type='Pretrained', checkpoint='student.pth')),
                   teacher=dict(detector, init_cfg=dict(type='Pretrained', checkpoint='teacher.pth')))
 
@@ -114,11 +118,13 @@ SWAPPED = [
     (rotated_retinanet(), {'neck.in_channels': UPPER, 'neck.start_level': 0, 'bbox_head.in_channels': 256,
                            'data_preprocessor.bgr_to_rgb': True, 'data_preprocessor.pad_size_divisor': 32}),
     (oriented_rcnn(), {'neck.in_channels': ALL, 'rpn_head.in_channels': 256}),
-    (heatmap(), {'head.in_channels': 768, 'backbone.out_indices': (3,), 'data_preprocessor.mean': [123.675, 116.28, 103.53]}),
+    (heatmap(),
+     {'head.in_channels': 768, 'backbone.out_indices': (3,), 'data_preprocessor.mean': [123.675, 116.28, 103.53]}),
     (heatmap(neck=dict(type='GlobalAveragePooling')), {'head.in_channels': 768, 'neck.type': 'GlobalAveragePooling'}),
     (vit_pose(), {'head.in_channels': 768, 'backbone.output_stride': 16}),
     (fcos3d(), {'neck.in_channels': UPPER, 'backbone.out_indices': (1, 2, 3)}),
-    (multi_modal(), {'img_neck.in_channels': ALL, 'pts_backbone.type': 'SECOND', 'pts_neck.in_channels': [64, 128, 256]}),
+    (multi_modal(),
+     {'img_neck.in_channels': ALL, 'pts_backbone.type': 'SECOND', 'pts_neck.in_channels': [64, 128, 256]}),
     *((yolo(version, widen), {'neck.widen_factor': widen, 'backbone.out_indices': (1, 2, 3)})
       for version in (5, 8) for widen in (.25, .33, .5, 1., 1.25)),
 ]
@@ -157,7 +163,8 @@ def test_necks_that_scale_their_channels(version, widen):
         assert [-(-(n * widen) // 8) * 8 for n in declared] == UPPER
 
 
-@pytest.mark.parametrize(('cfg', 'kind', 'message'), REFUSED, ids=lambda v: v.model.type if isinstance(v, Config) else '')
+@pytest.mark.parametrize(('cfg', 'kind', 'message'), REFUSED,
+                         ids=lambda v: v.model.type if isinstance(v, Config) else '')
 def test_refusals(cfg, kind, message):
     with pytest.raises(RefusedError, match=message) as info:
         swap_backbone(cfg)

@@ -6,8 +6,10 @@ from mmengine.config import Config
 pytest.importorskip('mmdet', reason='mmdet is not installed')
 pytest.importorskip('mmseg', reason='mmseg is not installed')
 
+from convnext_mm.swap.errors import MissingPackageError, NoKernelError, VerificationError
+from convnext_mm.swap.stand_alone import make_stand_alone
 from convnext_mm.swap.swap import swap
-from convnext_mm.swap.verify import MissingPackageError, NoKernelError, VerificationError, _self_contained, verify
+from convnext_mm.swap.verify import verify
 from convnext_mm.utils.config_files import find_config, leaf_configs
 
 WORKING = [
@@ -92,13 +94,13 @@ def test_swapped_models_train(name):
 
 
 def test_settings_need_neither_files_nor_an_accelerator(tmp_path):
-    model = _self_contained(dict(
+    model = make_stand_alone(dict(
         type='GroundingDINO', use_autocast=True, encoder=dict(num_cp=6), pretrained='a.pth',
         postprocess_model=dict(type='AppearanceFreeLink', checkpoint='b.pth'),
         bbox_head=dict(type='ATSSVLFusionHead')), tmp_path)
     assert 'use_autocast' not in model and (model['encoder']['num_cp'], model['pretrained']) == (0, None)
     assert model['train_cfg']['assigner']['type'] == 'HungarianAssigner'
-    kept = _self_contained(dict(type='GroundingDINO', train_cfg=dict(assigner=dict(type='Mine'))), tmp_path)
+    kept = make_stand_alone(dict(type='GroundingDINO', train_cfg=dict(assigner=dict(type='Mine'))), tmp_path)
     assert kept['train_cfg']['assigner']['type'] == 'Mine'
     assert model['postprocess_model']['checkpoint'] is None
     assert model['bbox_head']['loss_bbox']['type'] == 'GIoULoss'

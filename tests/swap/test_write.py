@@ -10,9 +10,10 @@ pytest.importorskip('mmseg', reason='mmseg is not installed')
 
 from convnext_mm.apis.cli import main as run_command
 from convnext_mm.swap.edits import plain
+from convnext_mm.swap.leaf import format_leaf
 from convnext_mm.swap.swap import swap
 from convnext_mm.swap.verify import verify
-from convnext_mm.swap.write import format_leaf, write_config
+from convnext_mm.swap.write import write_config
 from convnext_mm.utils.config_files import find_config, leaf_configs
 from convnext_mm.utils.errors import UserError
 
@@ -21,7 +22,8 @@ DEEPLAB = 'mmseg::deeplabv3plus/deeplabv3plus_r50-d8_4xb4-160k_ade20k-512x512.py
 NAMES = [RETINANET, DEEPLAB, 'mmdet::faster_rcnn/faster-rcnn_r50-caffe_fpn_1x_coco.py',
          'mmdet::mask2former/mask2former_swin-t-p4-w7-224_8xb2-lsj-50e_coco.py', 'mmdet::ssd/ssd300_coco.py',
          'mmdet::deepsort/deepsort_faster-rcnn_r50_fpn_8xb2-4e_mot17halftrain_test-mot17halfval.py',
-         'mmseg::ocrnet/ocrnet_r101-d8_4xb2-40k_cityscapes-512x1024.py', 'mmseg::beit/beit-base_upernet_8xb2-160k_ade20k-640x640.py']
+         'mmseg::ocrnet/ocrnet_r101-d8_4xb2-40k_cityscapes-512x1024.py',
+         'mmseg::beit/beit-base_upernet_8xb2-160k_ade20k-640x640.py']
 
 
 def swapped(name, **arguments):
