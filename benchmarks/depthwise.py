@@ -17,7 +17,7 @@ from limits import COPY_BYTES
 
 from convnext_mm.apis.arguments import Parser
 from convnext_mm.apis.cli import run
-from convnext_mm.models.ops import block as block_ops
+from convnext_mm.models.ops.block import has_kernels
 from convnext_mm.utils.errors import UserError
 from convnext_mm.utils.files import whole_file
 from convnext_mm.utils.progress import Line
@@ -34,7 +34,7 @@ OURS, LIBRARY = 'convnext_mm', "torch's channels-last"
 
 
 def measure_rates():
-    """Multiply-adds a second in float32, and bytes read and written a second by a copy."""
+    """Return multiply-adds a second in float32, and bytes that a copy reads and writes a second."""
     from multiply_add import LANES, VALUES_A_TURN, multiply_add
     programs, turns = 16 * torch.cuda.get_device_properties(0).multi_processor_count, 200
     out = torch.empty(programs * LANES, device='cuda')
@@ -48,7 +48,7 @@ def measure_rates():
 
 
 def calls_of(shape, dtype):
-    """``{(task, whose): call}`` of one shape in one type."""
+    """Return ``{(task, whose): call}`` of one shape in one type."""
     from convnext_mm.models.ops import depthwise
     c = shape[1]
     x, grad = (torch.randn(shape, device='cuda', dtype=dtype).contiguous(memory_format=torch.channels_last)
@@ -70,7 +70,7 @@ def calls_of(shape, dtype):
 
 
 def measure_all():
-    """Rows of all shapes, types and tasks, ready for JSON."""
+    """Measure all shapes, types and tasks; return the results, ready for JSON."""
     line, rows = Line(sys.stderr), []
     line.show('what the GPU reaches')
     multiply_adds, copy = measure_rates()
@@ -93,7 +93,7 @@ def measure_all():
 
 
 def table(results):
-    """All that is printed in the end."""
+    """Return all that is printed in the end."""
     def cells(row):
         return ('x'.join(map(str, row['shape'])), row['precision'], row['task'], f'{1e3 * row["seconds"]:.3f}',
                 f'{1e3 * row["low"]:.3f} - {1e3 * row["high"]:.3f}', f'{row["library_seconds"] / row["seconds"]:.2f}',
@@ -109,7 +109,7 @@ def main(argv=None):
     parser.add_argument('--out', metavar='DIR', help='folder for the results (default: benchmarks/results)')
     args = parser.parse_args(argv)
     place = show.place(args.out, quick=False)
-    if not (torch.cuda.is_available() and block_ops.has_kernels(torch.device('cuda', 0))):
+    if not (torch.cuda.is_available() and has_kernels(torch.device('cuda', 0))):
         raise UserError('the depthwise kernels need an NVIDIA GPU of compute capability 8.0, torch 2.7 and Triton: '
                         'there is none here')
     results = measure_all()

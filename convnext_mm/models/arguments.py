@@ -1,5 +1,5 @@
-"""What the backbone's arguments take: each function returns an argument in the form in which the backbone uses it."""
-from collections.abc import Mapping
+"""Checks of the backbone's arguments: each function returns an argument in the form that the backbone uses."""
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -7,17 +7,18 @@ from convnext_mm.published.archs import ARCHS, NUM_STAGES, Arch
 from convnext_mm.utils.arguments import check_flag, check_integer, check_sequence
 from convnext_mm.utils.errors import ArgumentTypeError, ArgumentValueError
 
-#: Far beyond any model; a number mistyped beyond them would fill the memory instead of raising.
+#: Far beyond any model: larger numbers are typing errors, which would fill the memory.
 MAX_CHANNELS, MAX_DEPTH = 2 ** 16, 1000
-#: Above, a few blocks take features out of float32's range.
+#: Beyond this, a few blocks take features out of float32's range.
 MAX_LAYER_SCALE = 1e6
 OUTPUT_STRIDES = (8, 16, 32)
 MEMORY_FORMATS = ('channels_last', 'contiguous_format')
+#: The first torch whose compiler takes images of any size.
 COMPILE_SINCE = (2, 6)
 
 
-def parse_arch(arch):
-    """The ``Arch`` that a name or a dict of ``depths`` and ``channels`` stands for.
+def parse_arch(arch: str | Mapping) -> Arch:
+    """Return the ``Arch`` of a name, or of a dict of ``depths`` and ``channels``.
 
     Raises:
         ArgumentTypeError, ArgumentValueError: Naming ``arch``, what it got and what it takes.
@@ -41,8 +42,8 @@ def parse_arch(arch):
     return Arch(*fields)
 
 
-def parse_out_indices(out_indices):
-    """Stage numbers in ascending order, from any sequence of distinct numbers in [-4, 3]."""
+def parse_out_indices(out_indices: Sequence[int]) -> tuple[int, ...]:
+    """Return stage numbers in ascending order, from any sequence of distinct numbers in [-4, 3]."""
     takes = f'a non-empty sequence of distinct stage numbers from {-NUM_STAGES} to {NUM_STAGES - 1}'
     indices = [check_integer(f'out_indices[{i}]', v, -NUM_STAGES, NUM_STAGES - 1) % NUM_STAGES
                for i, v in enumerate(check_sequence('out_indices', out_indices, takes))]
@@ -51,8 +52,8 @@ def parse_out_indices(out_indices):
     return tuple(sorted(indices))
 
 
-def parse_with_cp(with_cp):
-    """The stages that are recomputed, from True, False, a number of first stages or a sequence of stage numbers."""
+def parse_with_cp(with_cp: bool | int | Sequence[int]) -> tuple[int, ...]:
+    """Return the stages to recompute, from True, False, a number of first stages or a sequence of stage numbers."""
     if isinstance(with_cp, bool):
         return tuple(range(NUM_STAGES)) if with_cp else ()
     if hasattr(with_cp, '__len__'):
@@ -61,23 +62,23 @@ def parse_with_cp(with_cp):
     return tuple(range(check_integer('with_cp', with_cp, 0, NUM_STAGES)))
 
 
-def parse_memory_format(memory_format):
-    """torch's memory format of that name."""
+def parse_memory_format(memory_format: str) -> torch.memory_format:
+    """Return torch's memory format of that name."""
     if not isinstance(memory_format, str) or memory_format not in MEMORY_FORMATS:
         raise ArgumentValueError(f'memory_format must be one of {", ".join(MEMORY_FORMATS)}, got {memory_format!r}')
     return getattr(torch, memory_format)
 
 
-def parse_compile(compile):
-    """``compile`` as a flag; True only where torch's compiler takes images of any size."""
+def parse_compile(compile: bool) -> bool:
+    """Return ``compile``; refuse True where torch's compiler does not take images of any size."""
     if check_flag('compile', compile) and tuple(map(int, torch.__version__.split('.')[:2])) < COMPILE_SINCE:
         raise ArgumentValueError('compile must be False before torch {}.{}, '.format(*COMPILE_SINCE) +
                                  f'got True with torch {torch.__version__}')
     return compile
 
 
-def parse_output_stride(output_stride):
-    """``output_stride`` as an int of ``OUTPUT_STRIDES``."""
+def parse_output_stride(output_stride: int) -> int:
+    """Return ``output_stride`` as an int; refuse any outside of ``OUTPUT_STRIDES``."""
     value = check_integer('output_stride', output_stride, OUTPUT_STRIDES[0], OUTPUT_STRIDES[-1])
     if value not in OUTPUT_STRIDES:
         raise ArgumentValueError(f'output_stride must be one of {", ".join(map(str, OUTPUT_STRIDES))}, got {value}')

@@ -1,9 +1,11 @@
 """The ConvNeXt backbone: four stages of features, each with its own LayerNorm, for FPN, UPerNet and their like."""
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn as nn
 import torch.utils.checkpoint
 from mmengine.model import BaseModule
+from torch import Tensor
 
 from convnext_mm.checkpoint.loadable import LoadableBackbone, parse_init_cfg
 from convnext_mm.checkpoint.mmengine_loader import register_loader, verify_models
@@ -69,9 +71,12 @@ class ConvNeXt(LoadableBackbone, BaseModule):
     ``models/convnext.py``. The official initialisation cuts normal numbers off at 100 deviations, which changes none.
     """
 
-    def __init__(self, arch='tiny', in_channels=3, out_indices=(0, 1, 2, 3), drop_path_rate=0.,
-                 layer_scale_init_value=1e-6, use_grn=False, frozen_stages=-1, with_cp=False, output_stride=32,
-                 memory_format='channels_last', compile=False, init_cfg=None):
+    def __init__(self, arch: str | Mapping = 'tiny', in_channels: int = 3,
+                 out_indices: Sequence[int] = (0, 1, 2, 3), drop_path_rate: float = 0.,
+                 layer_scale_init_value: float = 1e-6, use_grn: bool = False, frozen_stages: int = -1,
+                 with_cp: bool | int | Sequence[int] = False, output_stride: int = 32,
+                 memory_format: str = 'channels_last', compile: bool = False,
+                 init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg=init_cfg)
         parse_init_cfg(init_cfg)
         self.depths, self.channels = parse_arch(arch)
@@ -87,22 +92,12 @@ class ConvNeXt(LoadableBackbone, BaseModule):
         self.output_stride = parse_output_stride(output_stride)
 
         last = max(sum(self.depths) - 1, 1)
-        dilations = [max(4 * 2 ** i // self.output_stride, 1) for i in range(NUM_STAGES)]
         rates = (drop_path_rate * block / last for block in range(sum(self.depths)))
-        self.downsample_layers = nn.ModuleList()
-        self.stages = nn.ModuleList()
+        self.downsample_layers, self.stages = nn.ModuleList(), nn.ModuleList()
         for i in range(self.out_indices[-1] + 1):
-            if i == 0:
-                layers = (nn.Conv2d(self.in_channels, self.channels[0], kernel_size=4, stride=4),
-                          LayerNorm2d(self.channels[0]))
-            else:
-                # A convolution that keeps the resolution reaches as far as the blocks of the stage before it.
-                where = dict(stride=2) if dilations[i] == 1 else dict(padding='same', dilation=dilations[i - 1])
-                layers = (LayerNorm2d(self.channels[i - 1]),
-                          nn.Conv2d(self.channels[i - 1], self.channels[i], kernel_size=2, **where))
-            self.downsample_layers.append(nn.Sequential(*layers))
+            self.downsample_layers.append(self._make_downsampling(i))
             self.stages.append(nn.Sequential(*(
-                ConvNeXtBlock(self.channels[i], next(rates), layer_scale_init_value, use_grn, dilations[i],
+                ConvNeXtBlock(self.channels[i], next(rates), layer_scale_init_value, use_grn, self._dilation(i),
                               self.memory_format, compile)
                 for _ in range(self.depths[i]))))
         for i in self.out_indices:
@@ -112,34 +107,54 @@ class ConvNeXt(LoadableBackbone, BaseModule):
         register_loader()
         verify_models()
 
+    def _dilation(self, stage):
+        """Return the dilation of a stage's convolutions, which replaces strides beyond ``output_stride``."""
+        return max(4 * 2 ** stage // self.output_stride, 1)
+
+    def _make_downsampling(self, stage):
+        """Return the layers before a stage: the stem before the first, else a LayerNorm and a convolution."""
+        channels = self.channels[stage]
+        if stage == 0:
+            return nn.Sequential(nn.Conv2d(self.in_channels, channels, kernel_size=4, stride=4), LayerNorm2d(channels))
+        if self._dilation(stage) == 1:
+            where = dict(stride=2)
+        else:
+            # The convolution keeps the resolution, and reaches as far as the blocks of the stage before it.
+            where = dict(padding='same', dilation=self._dilation(stage - 1))
+        before = self.channels[stage - 1]
+        return nn.Sequential(LayerNorm2d(before), nn.Conv2d(before, channels, kernel_size=2, **where))
+
     @property
-    def stride(self):
-        """Pixels of the image per pixel of the coarsest stage that is built."""
+    def stride(self) -> int:
+        """Return the pixels of the image per pixel of the coarsest stage that is built."""
         return min(4 * 2 ** (len(self.stages) - 1), self.output_stride)
 
     def _init_parameters(self):
+        """Set the initial values of the paper; those of norms and layer scales are set already."""
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 nn.init.normal_(module.weight, std=.02)
                 nn.init.zeros_(module.bias)
 
     def _frozen_modules(self):
-        """The stem and the first ``frozen_stages`` stages with what leads to them."""
+        """Return the stem and the first ``frozen_stages`` stages with the layers before them."""
         if self.frozen_stages < 0:
             return []
         return [*self.downsample_layers[:max(self.frozen_stages, 1)], *self.stages[:self.frozen_stages]]
 
     def _freeze(self):
+        """Set the frozen parts to eval mode, without gradients."""
         for module in self._frozen_modules():
             module.eval().requires_grad_(False)
 
-    def train(self, mode=True):
-        """Set training mode, frozen parts excepted; returns self."""
+    def train(self, mode: bool = True) -> 'ConvNeXt':
+        """Set training mode, except for frozen parts; return self."""
         super().train(mode)
         self._freeze()
         return self
 
     def _check_input(self, x):
+        """Raise an error for images of a wrong shape, or smaller than the stride."""
         if x.ndim != 4 or x.shape[1] != self.in_channels:
             raise ArgumentValueError(f'x must be images of shape (N, {self.in_channels}, H, W) for '
                                      f'in_channels={self.in_channels}, got shape {tuple(x.shape)}')
@@ -147,8 +162,8 @@ class ConvNeXt(LoadableBackbone, BaseModule):
             raise ArgumentValueError(f'x must be images of at least {self.stride} x {self.stride} pixels (the stride '
                                      f'for out_indices={self.out_indices}), got H x W = {x.shape[2]} x {x.shape[3]}')
 
-    def forward(self, x):
-        """Features of the stages in ``out_indices``; see the class for the shapes."""
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return the features of the stages in ``out_indices``; see the class for their shapes."""
         self._check_input(x)
         x = x.contiguous(memory_format=self.memory_format)
         outputs = []

@@ -5,10 +5,13 @@ Sources: "A ConvNet for the 2020s" (arXiv:2201.03545), figure 4 and section 2.6,
 """
 import torch
 import torch.nn as nn
+from torch import Tensor
 
-from convnext_mm.models.ops import block as block_ops
+from convnext_mm.models.ops import block
+from convnext_mm.models.ops.compiled import compiled_block
+from convnext_mm.models.ops.tensors import BlockTensors, MLPTensors
 
-#: Under torch 2.1, nothing compiles (``backbone.COMPILE_SINCE``).
+#: torch 2.1 lacks it, and blocks compile from ``arguments.COMPILE_SINCE`` on.
 _is_compiling = getattr(torch.compiler, 'is_compiling', lambda: False)
 
 
@@ -27,22 +30,23 @@ class LayerNorm2d(nn.LayerNorm):
     subclass of ``nn.LayerNorm``, so rules by module type know it.
     """
 
-    def __init__(self, num_channels, eps=1e-6, channels_first=False):
+    def __init__(self, num_channels: int, eps: float = 1e-6, channels_first: bool = False) -> None:
         super().__init__(num_channels, eps=eps)
         self.channels_first = channels_first
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the normalised image, of the shape of ``x``."""
         # Compilers and tracers get what they can look into.
         plain = _is_compiling() or torch.jit.is_tracing()
-        norm = block_ops.plain_layer_norm if plain else block_ops.layer_norm
+        norm = block.plain_layer_norm if plain else block.layer_norm
         return norm(x.permute(0, 2, 3, 1), self.weight, self.bias, self.eps, self.channels_first).permute(0, 3, 1, 2)
 
 
 class DropPath(nn.Module):
-    """Stochastic depth per sample: in training, a sample's branch is zeroed with probability ``rate``.
+    """Stochastic depth by the sample: in training, set a sample's branch to zero with probability ``rate``.
 
-    What is kept is scaled by ``1 / (1 - rate)``, so the expectation does not change. Shape: any, the first axis
-    being the batch.
+    Branches that stay are scaled by ``1 / (1 - rate)``, so the expectation does not change. Shape: any; the first axis
+    is the batch.
 
     Args:
         rate (float): Probability in [0, 1).
@@ -50,22 +54,24 @@ class DropPath(nn.Module):
     Source: "Deep Networks with Stochastic Depth" (arXiv:1603.09382).
     """
 
-    def __init__(self, rate):
+    def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
 
-    def draw(self, x):
-        """The factor of each sample, ``(N, 1, ...)``: 0 or ``1 / (1 - rate)``; None where nothing is dropped."""
+    def draw(self, x: Tensor) -> Tensor | None:
+        """Draw each sample's factor, ``(N, 1, ...)``: 0 or ``1 / (1 - rate)``; return None where nothing is dropped."""
         if not self.training or self.rate == 0:
             return None
         keep = 1 - self.rate
         return x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep).div_(keep)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``x`` times its factors."""
         factor = self.draw(x)
         return x if factor is None else x * factor
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
+        """Return what ``print`` shows of the layer."""
         return f'rate={self.rate:.3f}'
 
 
@@ -79,18 +85,25 @@ class GRN(nn.Module):
     ``models/utils.py``. Deviation: the norm over the image is taken in float32, where half precision overflows.
     """
 
-    def __init__(self, num_channels):
+    def __init__(self, num_channels: int) -> None:
         super().__init__()
         self.gamma = nn.Parameter(torch.zeros(1, 1, 1, num_channels))
         self.beta = nn.Parameter(torch.zeros(1, 1, 1, num_channels))
 
-    def forward(self, x):
-        return block_ops.response_norm(x, self.gamma, self.beta)
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the normalised values, of the shape of ``x``."""
+        return block.response_norm(x, self.gamma, self.beta)
 
 
-#: What a block is made of, as long as nobody exchanged a part or hung a hook on it.
+#: The parts of a block as it is built, and their classes; ``grn`` depends on an argument.
 _PARTS = dict(dwconv=nn.Conv2d, norm=nn.LayerNorm, pwconv1=nn.Linear, act=nn.GELU, pwconv2=nn.Linear,
               drop_path=DropPath)
+
+
+def _is_as_built(part, kind):
+    """Return whether a part is of exactly that class, and calling it runs no hook."""
+    return type(part) is kind and not (part._forward_hooks or part._forward_pre_hooks or part._backward_hooks
+                                       or part._backward_pre_hooks)
 
 
 class ConvNeXtBlock(nn.Module):
@@ -105,15 +118,18 @@ class ConvNeXtBlock(nn.Module):
         use_grn (bool): GRN after the GELU, as in ConvNeXt V2. Defaults to False.
         dilation (int): Distance between the taps of the depthwise convolution, in pixels. Defaults to 1.
         memory_format (torch.memory_format): Layout of the depthwise convolution. Defaults to ``torch.channels_last``.
-        compile (bool): Compile the block; see :func:`convnext_mm.models.ops.block.compiled_block`. Defaults to False.
+        compile (bool): Compile the block; see :func:`~convnext_mm.models.ops.compiled.compiled_block`. Defaults to
+            False.
 
     Source: arXiv:2201.03545, figure 4; `facebookresearch/ConvNeXt` ``models/convnext.py``, ``Block`` in its
-    channels-last form (linear layers in place of 1x1 convolutions). Deviation: the same formula runs as
-    :mod:`convnext_mm.models.ops.block` has it; part by part only where a part was exchanged or has a hook.
+    channels-last form (linear layers in place of 1x1 convolutions). Deviation:
+    :mod:`convnext_mm.models.ops.block` computes the same formula; the parts run one by one only where one of them was
+    exchanged or has a hook.
     """
 
-    def __init__(self, channels, drop_path_rate=0., layer_scale_init_value=1e-6, use_grn=False, dilation=1,
-                 memory_format=torch.channels_last, compile=False):
+    def __init__(self, channels: int, drop_path_rate: float = 0., layer_scale_init_value: float = 1e-6,
+                 use_grn: bool = False, dilation: int = 1, memory_format: torch.memory_format = torch.channels_last,
+                 compile: bool = False) -> None:
         super().__init__()
         self.dwconv = nn.Conv2d(channels, channels, kernel_size=7, padding=3 * dilation, dilation=dilation,
                                 groups=channels)
@@ -130,31 +146,36 @@ class ConvNeXtBlock(nn.Module):
         self.compile = compile
 
     def _is_whole(self):
-        parts = [(getattr(self, name), kind) for name, kind in _PARTS.items()]
-        return all(type(part) is kind and not (part._forward_hooks or part._forward_pre_hooks or part._backward_hooks
-                                               or part._backward_pre_hooks) for part, kind in
-                   [*parts, (self.grn, GRN if self.use_grn else nn.Identity)])
+        """Return whether all parts are as built: none was exchanged, none has a hook."""
+        if not all(_is_as_built(getattr(self, name), kind) for name, kind in _PARTS.items()):
+            return False
+        return _is_as_built(self.grn, GRN if self.use_grn else nn.Identity)
 
-    def forward(self, x):
+    def _tensors(self):
+        """Return the block's parameters as its functions take them."""
+        mlp = MLPTensors(self.norm.weight, self.norm.bias, self.pwconv1.weight, self.pwconv1.bias,
+                         self.pwconv2.weight, self.pwconv2.bias, self.gamma)
+        grn = (self.grn.gamma, self.grn.beta) if self.use_grn else (None, None)
+        return BlockTensors(self.dwconv.weight, self.dwconv.bias, mlp, *grn)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the block's result, ``(N, C, H, W)``."""
         x = x.contiguous(memory_format=self.memory_format)
         if not self._is_whole() or torch.jit.is_tracing():
             return self._by_parts(x)
         if self.compile:
-            function = block_ops.compiled_block(self.dwconv.in_channels)
+            function = compiled_block(self.dwconv.in_channels)
         else:
-            # Who compiles a whole model gets what compilers can look into.
-            function = block_ops.formula if _is_compiling() else block_ops.block
+            # Whoever compiles a whole model gets what compilers can look into.
+            function = block.formula if _is_compiling() else block.block
         scale = self.drop_path.draw(x)
         if scale is None and self.compile:
             # Blocks that drop nothing share the code of those that do.
             scale = x.new_ones(len(x), 1, 1, 1)
-        grn = (self.grn.gamma, self.grn.beta) if self.use_grn else (None, None)
-        return function(
-            x, scale, self.dwconv.weight, self.dwconv.bias, self.norm.weight, self.norm.bias,
-            self.pwconv1.weight, self.pwconv1.bias, *grn, self.pwconv2.weight, self.pwconv2.bias, self.gamma,
-            self.norm.eps, self.dwconv.dilation[0])
+        return function(x, scale, self._tensors(), self.norm.eps, self.dwconv.dilation[0])
 
     def _by_parts(self, x):
+        """Compute the block by calling its parts, so that exchanged ones and hooks take part."""
         branch = self.dwconv(x).permute(0, 2, 3, 1)
         branch = self.pwconv2(self.grn(self.act(self.pwconv1(self.norm(branch)))))
         if self.gamma is not None:

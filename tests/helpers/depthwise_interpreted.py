@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from convnext_mm.models.layers import ConvNeXtBlock
-from convnext_mm.models.ops import block as block_ops
-from convnext_mm.models.ops import depthwise
+from convnext_mm.models.ops import block, depthwise
 from tests.helpers.models import randomise, relative_difference
 
 #: Images and the warps that there is room for: channels beyond a block and beside it, one strip and two, a strip cut
@@ -48,20 +47,20 @@ def of_case(shape, warps, dtype=torch.float32):
 
 
 def of_block():
-    """A whole block with the operator in it, eager and as a graph; and how often the operator ran."""
-    block = randomise(ConvNeXtBlock(4, layer_scale_init_value=1.)).train()
+    """Compare a whole block on the kernels, eager and as a graph, with the same without them."""
+    model = randomise(ConvNeXtBlock(4, layer_scale_init_value=1.)).train()
     x = random(1, 4, 6, 7)
 
     def run(function):
-        block.zero_grad()
+        model.zero_grad()
         result = function(x)
         result.sum().backward()
-        return [result.detach(), *(p.grad.clone() for p in block.parameters())]
-    expected = run(block)
-    block_ops._try_kernels = lambda device: True
+        return [result.detach(), *(p.grad.clone() for p in model.parameters())]
+    expected = run(model)
+    block._try_kernels = lambda device: True
     torch._dynamo.reset()
     return {name: max(map(relative_difference, run(function), expected)) for name, function in (
-        ('eager', block), ('compiled', torch.compile(block, backend='aot_eager', fullgraph=True)))}
+        ('eager', model), ('compiled', torch.compile(model, backend='aot_eager', fullgraph=True)))}
 
 
 def main():

@@ -1,4 +1,4 @@
-"""Tests of the kernels: where they run, and modules that run them in processes of their own."""
+"""What the tests of the kernels need: whether they run here, and a way to run them in another process."""
 import json
 import os
 import subprocess

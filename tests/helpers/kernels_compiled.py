@@ -15,6 +15,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
 from convnext_mm.models.ops import depthwise, pointwise
+from convnext_mm.models.ops.tensors import MLPTensors
 
 COMPILE = triton.JITFunction.run
 
@@ -26,7 +27,7 @@ def compile_instead(kernel, largest, *args, warmup, **kwargs):
 
 
 def target(capability):
-    """What Triton asks the driver of a GPU."""
+    """Return a driver with all that Triton asks of one."""
     return SimpleNamespace(get_current_target=lambda: GPUTarget('cuda', capability, 32),
                            get_current_device=lambda: capability, get_current_stream=lambda device: 0)
 
@@ -45,9 +46,10 @@ def start_kernels(channels, kind):
         pointwise.LayerNorm.apply(x, vector, bias, 1e-6, kind, channels_first).sum().backward()
     weight1, bias1 = torch.ones(4 * channels, channels, requires_grad=True), torch.ones(4 * channels)
     for gamma, scale in itertools.product((vector, None), (torch.ones(1), None)):
-        arguments = x.float(), x, scale, vector, bias, weight1, bias1, weight1.t(), bias, gamma, 1e-6, torch.float32
-        pointwise.residual_mlp(*arguments, True).sum().backward()
-        pointwise.residual_mlp(*(t.detach() if isinstance(t, torch.Tensor) else t for t in arguments), False)
+        tensors = MLPTensors(vector, bias, weight1, bias1, weight1.t(), bias, gamma)
+        pointwise.residual_mlp(x.float(), x, scale, tensors, 1e-6, torch.float32, True).sum().backward()
+        with torch.no_grad():
+            pointwise.residual_mlp(x.float(), x, scale, tensors, 1e-6, torch.float32, False)
 
 
 def main(channels, capabilities, precisions):

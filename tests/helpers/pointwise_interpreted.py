@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from convnext_mm import ConvNeXt
-from convnext_mm.models.ops import block as block_ops
-from convnext_mm.models.ops import pointwise
+from convnext_mm.models.ops import block, pointwise
+from convnext_mm.models.ops.tensors import MLPTensors
 from tests.helpers.models import randomise, relative_difference
 
 #: Tiles this small are several to a map, and several to a program; columns of neither end at a tile's edge.
@@ -35,7 +35,7 @@ def random(*shape, seed=0):
 
 
 def results(function, tensors, learning, grad):
-    """The result, and gradients of some of the tensors, by name."""
+    """Return the result, and gradients of some of the tensors, by name."""
     tensors = {name: tensor.detach().requires_grad_(name in learning) for name, tensor in tensors.items()}
     result = function(**tensors)
     found = torch.autograd.grad(result, [tensors[name] for name in learning], grad.to(result.dtype))
@@ -48,12 +48,12 @@ def plain(x, y, scale, norm_weight, norm_bias, weight1, bias1, weight2, bias2, g
     return x + branch * (1 if gamma is None else gamma) * (1 if scale is None else scale)
 
 
-def own(**tensors):
-    return block_ops.residual_mlp(**tensors, eps=1e-6)
+def own(x, y, scale, **tensors):
+    return block.residual_mlp(x, y, scale, MLPTensors(**tensors), eps=1e-6)
 
 
 def linear_gelu(x, weight, bias):
-    """In place of the kernel for bfloat16, whose products of matrices the interpreter takes of the bits."""
+    """Stand in for the kernel in bfloat16, where the interpreter multiplies the bits of the values."""
     return F.gelu(F.linear(x, weight, bias.to(x.dtype)))
 
 
@@ -78,7 +78,7 @@ def of_norm(dtype, channels_first):
     grad = random(2, 33, 5, 3, seed=3).permute(0, 2, 3, 1)
 
     def own(x, weight, bias):
-        y = block_ops.layer_norm(x, weight, bias, 1e-6, channels_first)
+        y = block.layer_norm(x, weight, bias, 1e-6, channels_first)
         assert y.permute(0, 3, 1, 2).is_contiguous() == channels_first
         return y
     found = results(own, tensors, list(tensors), grad)
@@ -88,11 +88,11 @@ def of_norm(dtype, channels_first):
 
 
 def of_model(**kwargs):
-    """A whole backbone on the kernels beside itself without them."""
+    """Compare a whole backbone on the kernels with itself without them."""
     model = randomise(ConvNeXt(dict(depths=(1, 1, 1, 1), channels=(4, 6, 8, 5)), layer_scale_init_value=1., **kwargs))
     x, found = random(1, 3, 32, 32), []
     for has_kernels in (True, False):
-        block_ops._try_kernels = lambda device, has_kernels=has_kernels: has_kernels
+        block._try_kernels = lambda device, has_kernels=has_kernels: has_kernels
         model.zero_grad()
         outputs = model(x)
         assert all(output.is_contiguous() for output in outputs)
@@ -107,11 +107,11 @@ def main():
     found = {f'model, {name}': of_model(**kwargs) for name, kwargs in (
         ('plain', {}), ('with_cp', dict(with_cp=True)), ('GRN', dict(use_grn=True)),
         ('stride', dict(output_stride=8)), ('layout', dict(memory_format='contiguous_format')))}
-    block_ops._try_kernels = lambda device: True
+    block._try_kernels = lambda device: True
     found.update((f'mlp, {name}', of_mlp(*case)) for name, case in MLP_CASES.items())
     found.update((name, of_norm(*case)) for name, case in NORM_CASES.items())
-    empty = block_ops.residual_mlp(*(random(0, *shape[1:]) if i < 3 else random(*shape).requires_grad_()
-                                     for i, shape in enumerate(SHAPES)), 1e-6)
+    empty = own(**{name: random(0, *shape[1:]) if i < 3 else random(*shape).requires_grad_()
+                   for i, (name, shape) in enumerate(zip(NAMES, SHAPES))})
     empty.sum().backward()
     found['empty'] = dict(values=empty.numel())
     json.dump(found, sys.stdout)

@@ -1,4 +1,4 @@
-"""The depthwise 7 x 7 convolution as an operator of torch's own, so that compilers take it, on kernels of Triton.
+"""The depthwise 7 x 7 convolution on kernels of Triton, registered as an operator of torch, so that compilers take it.
 
 Images are ``(N, H, W, C)`` here, and contiguous.
 """
@@ -26,7 +26,7 @@ _ASSEMBLY = isinstance(depthwise_kernels.convolve, triton.JITFunction)
 
 
 def blocks(count, size):
-    """How many blocks of a size a count fills; Triton's own function takes longer than what it is for."""
+    """Return how many blocks of a size hold a count; Triton's own function takes longer than what it is for."""
     return -(-count // size)
 
 
@@ -38,17 +38,19 @@ def _processors(device):
 class _Plan(NamedTuple):
     """How images ``(N, H, W, C)`` are shared out among programs."""
 
-    #: Blocks of channels; strips of ``COLS`` columns side by side in a program, one a warp; rows of such strips of a
-    #: program; programs of a block of channels.
+    #: Blocks of channels.
     channels: int
+    #: Strips of ``COLS`` columns side by side in a program, one for each warp.
     strips: int
+    #: Rows of such strips in a program.
     rows: int
+    #: Programs of a block of channels.
     programs: int
 
 
 @functools.lru_cache(maxsize=4096)
 def _plan(shape, warps):
-    """As many programs as run at once on a GPU with room for so many warps, all with as many rows."""
+    """Return the plan with as many programs as a GPU with room for ``warps`` runs at once, all with as many rows."""
     n, h, w, c = shape
     strips, channels = blocks(w, COLS), blocks(c, BLOCK)
     # Neighbours share a cache, but a program's second warp is not to be idle in a narrow image.
@@ -59,12 +61,12 @@ def _plan(shape, warps):
 
 
 def lay_out(weight):
-    """A weight ``(C, 1, 7, 7)`` as the kernels read it, ``(49, C)``."""
+    """Return a weight ``(C, 1, 7, 7)`` as the kernels read it, ``(49, C)``."""
     return weight.reshape(len(weight), -1).t().contiguous()
 
 
 def convolve(x, taps, bias, flip=False, dtype=None):
-    """Convolution of images, any of float32, bfloat16 and float16, summed in float32.
+    """Convolve images in float32, bfloat16 or float16; sum in float32.
 
     Args:
         x (Tensor): ``(N, H, W, C)``.
@@ -88,7 +90,7 @@ def convolve(x, taps, bias, flip=False, dtype=None):
 
 
 def weight_gradient(x, grad):
-    """Gradients of the weight and the bias, ``(C, 1, 7, 7)`` and ``(C)``, in float32.
+    """Return the gradients of the weight and the bias, ``(C, 1, 7, 7)`` and ``(C)``, in float32.
 
     Args:
         x, grad (Tensor): The images and the gradient of their convolution, ``(N, H, W, C)``.
@@ -100,7 +102,7 @@ def weight_gradient(x, grad):
     if not x.numel():
         return grads
     plan = _plan(x.shape, WARPS * _processors(x.device))
-    # What each program sums is added up in one order: no run differs from another.
+    # The sums of the programs are added up in one order, so that no run differs from another.
     sums = x.new_empty(plan.programs, KERNEL * KERNEL + 1, c, dtype=torch.float32)
     depthwise_kernels.weigh[plan.channels, plan.programs](
         x, grad, sums, n, h, w, plan.rows, c, plan.strips, BLOCK, _ASSEMBLY, num_warps=plan.strips, maxnreg=REGISTERS)
@@ -110,7 +112,7 @@ def weight_gradient(x, grad):
 
 @torch.library.custom_op('convnext_mm::depthwise_conv', mutates_args=())
 def depthwise_conv(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """:func:`convolve` with gradients."""
+    """Compute :func:`convolve` with gradients."""
     with torch.cuda.device_of(x):
         return convolve(x, lay_out(weight), bias)
 

@@ -1,8 +1,8 @@
-"""LayerNorm and the half of a block behind its convolution, for a GPU: torch's matrix products, and kernels of Triton
-for all between them.
+"""LayerNorm and the half of a block behind its convolution, on a GPU.
 
-torch has a kernel a step, and under autocast some of them convert first: of a block's time on a GPU, most would go by
-in passes over the maps, and on small maps in starting them.
+The matrix products are torch's, and kernels of Triton compute all between them. torch would run a kernel for each step,
+and under autocast convert before some of them: most of a block's time would go into passes over the maps, and on small
+maps into starting kernels.
 """
 import functools
 
@@ -12,13 +12,13 @@ from torch.autograd.function import once_differentiable
 
 from convnext_mm.models.ops import pointwise_kernels as kernels
 from convnext_mm.models.ops.depthwise import blocks
+from convnext_mm.models.ops.tensors import MLPTensors
 
-#: Values of a program's tile, threads' warps, and programs of kernels that sum over rows.
+#: Values of a program's tile, warps of a program, and programs of kernels that sum over rows.
 TILE, WARPS, PROGRAMS = 4096, 8, 512
 #: Columns of a tile of the hidden values.
 HIDDEN_BLOCK = 256
-#: Tiles of the first linear layer, rows, columns and depth, with warps and stages: of layers of so many inputs at most,
-#: and of wider ones.
+#: Tiles of the first linear layer as (rows, columns, depth, warps, stages): for at most so many inputs, and for more.
 NARROW_INPUTS, NARROW, WIDE = 192, (128, 64, 32, 4, 4), (128, 128, 64, 8, 3)
 
 
@@ -28,13 +28,13 @@ def _power_of_2(number):
 
 @functools.cache
 def _tile(columns):
-    """Rows and columns of a tile of whole rows."""
+    """Return the rows and columns of a tile of whole rows."""
     block = _power_of_2(columns)
     return max(TILE // block, 1), block
 
 
 def normalize(x, weight, bias, eps, dtype, channels_first=False):
-    """LayerNorm of the channels.
+    """Return the LayerNorm of the channels.
 
     Args:
         x (Tensor): ``(N, H, W, C)``, contiguous.
@@ -56,15 +56,15 @@ def normalize(x, weight, bias, eps, dtype, channels_first=False):
 
 
 def normalize_backward(grad, x, weight, bias, eps, channels_first=False, again=False):
-    """Gradients of :func:`normalize`.
+    """Return the gradients of :func:`normalize`.
 
     Args:
         grad (Tensor): The result's, contiguous.
         x, weight, bias, eps, channels_first: As there.
-        again (bool): Whether the result is given once more, not ``channels_first``. Defaults to False.
+        again (bool): Return the LayerNorm itself too, never ``channels_first``. Defaults to False.
 
     Returns:
-        tuple: Gradients of ``x``, of the weight and of the bias, both in float32, and the result or None.
+        tuple: The gradients of ``x``, of the weight and of the bias, the latter two in float32; the LayerNorm or None.
     """
     n, h, w, c = x.shape
     rows, block = _tile(c)
@@ -78,6 +78,7 @@ def normalize_backward(grad, x, weight, bias, eps, channels_first=False, again=F
 
 
 def _add_branch(x, branch, bias, gamma, scale, dtype):
+    """Return ``x + scale * gamma * (branch + bias)``."""
     out = torch.empty_like(x, dtype=dtype)
     if out.numel():
         n, h, w, c = x.shape
@@ -89,7 +90,12 @@ def _add_branch(x, branch, bias, gamma, scale, dtype):
 
 
 def _add_branch_backward(grad, branch, bias, gamma, scale, dtype):
-    """The branch's gradient and the sums; with gamma where a ``branch`` is given."""
+    """Return the gradients of :func:`_add_branch`.
+
+    Returns:
+        tuple: The branch's, without gamma if ``branch`` is None; sums over the rows, ``(1 or 2, C)``: of the gradient
+        without gamma, and gamma's gradient where a ``branch`` is given.
+    """
     n, h, w, c = grad.shape
     rows, block = _tile(c)
     programs, with_gamma = min(blocks(n * h * w, rows), PROGRAMS), branch is not None
@@ -101,7 +107,11 @@ def _add_branch_backward(grad, branch, bias, gamma, scale, dtype):
 
 
 def _gelu_backward(hidden, grad):
-    """The GELU once more; ``grad``, of its result, turns into that of ``hidden``; and its sum over the rows."""
+    """Turn ``grad``, the gradient of the GELU's result, into that of ``hidden``.
+
+    Returns:
+        tuple: The GELU of ``hidden``, and the sum of its gradient over the rows.
+    """
     pixels, columns = hidden.shape
     block = min(_power_of_2(columns), HIDDEN_BLOCK)
     rows, across = TILE // block, blocks(columns, block)
@@ -114,7 +124,7 @@ def _gelu_backward(hidden, grad):
 
 
 def _linear_gelu(x, weight, bias):
-    """The GELU of a linear layer in half precision."""
+    """Return the GELU of a linear layer in half precision."""
     columns, inputs = weight.shape
     out = x.new_empty(len(x), columns)
     if len(x):
@@ -125,7 +135,7 @@ def _linear_gelu(x, weight, bias):
 
 
 def _apply_gamma(grad, of_bias, weight, bias, gamma):
-    """Gradients of the second layer's weight and bias and of gamma, from those of the product."""
+    """Return the gradients of the second weight, its bias and gamma, from those of their products with gamma."""
     weight, (channels, columns) = weight.contiguous(), weight.shape
     results = torch.empty_like(weight), torch.empty_like(bias), torch.empty_like(gamma)
     kernels.apply_gamma[channels,](grad, weight, bias, gamma, of_bias, *results, columns, _power_of_2(columns),
@@ -151,67 +161,92 @@ class LayerNorm(torch.autograd.Function):
         return grad_x, of_weight.to(weight.dtype), of_bias.to(bias.dtype), None, None, None
 
 
-def residual_mlp(x, y, scale, norm_weight, norm_bias, weight1, bias1, weight2, bias2, gamma, eps, dtype, grad):
-    """:func:`convnext_mm.models.ops.block.residual_mlp`, its result in ``dtype``; with gradients if ``grad``."""
+def residual_mlp(x, y, scale, tensors, eps, dtype, grad):
+    """Compute :func:`convnext_mm.models.ops.block.residual_mlp` in a precision, with gradients if ``grad``."""
     x, y = x.contiguous(), y.contiguous()
-    arguments = x, y, scale, norm_weight, norm_bias, weight1, bias1, weight2, bias2, gamma, eps, dtype
-    return ResidualMLP.apply(*arguments) if grad else _forward(*arguments, keep=False)[0]
+    if grad:
+        return ResidualMLP.apply(x, y, scale, eps, dtype, *tensors)
+    return _forward(x, y, scale, tensors, eps, dtype, keep=False)[0]
 
 
-def _forward(x, y, scale, norm_weight, norm_bias, weight1, bias1, weight2, bias2, gamma, eps, dtype, keep):
-    """The result; with ``keep``, the values before the GELU and those behind the second product."""
+def _forward(x, y, scale, tensors, eps, dtype, keep):
+    """Return the result and what its gradient takes.
+
+    Returns:
+        tuple: The result; the values before the GELU, which may be None without ``keep``; the second product's result.
+    """
     kind = y.dtype
-    normed = normalize(y, norm_weight, norm_bias, eps, kind).view(-1, y.shape[-1])
-    hidden = None
+    normed = normalize(y, tensors.norm_weight, tensors.norm_bias, eps, kind).view(-1, y.shape[-1])
+    weight1, hidden = tensors.weight1.to(kind), None
     if keep or kind == torch.float32:
-        # Writing both values takes a kernel of its own longer than torch's two.
-        hidden = torch.addmm(bias1.to(kind), normed, weight1.to(kind).t())
+        # A kernel of its own that writes both values takes longer than torch's two.
+        hidden = torch.addmm(tensors.bias1.to(kind), normed, weight1.t())
         active = F.gelu(hidden)
     else:
-        active = _linear_gelu(normed, weight1.to(kind), bias1)
-    branch = torch.mm(active, weight2.to(kind).t()).view(y.shape)
-    return _add_branch(x, branch, bias2, gamma, scale, dtype), hidden, branch
+        active = _linear_gelu(normed, weight1, tensors.bias1)
+    branch = torch.mm(active, tensors.weight2.to(kind).t()).view(y.shape)
+    return _add_branch(x, branch, tensors.bias2, tensors.gamma, scale, dtype), hidden, branch
 
 
 class ResidualMLP(torch.autograd.Function):
-    """:func:`residual_mlp` with gradients.
+    """``ResidualMLP.apply(x, y, scale, eps, dtype, *tensors)``: :func:`residual_mlp` with gradients.
 
-    bfloat16 and float32 have gamma's gradient from that of its product with the second weight; in float16, whose
+    In bfloat16 and float32, gamma's gradient comes from that of its product with the second weight. In float16, whose
     gradients without gamma would overflow, the branch is kept for it.
     """
 
     @staticmethod
-    def forward(ctx, x, y, scale, norm_weight, norm_bias, weight1, bias1, weight2, bias2, gamma, eps, dtype):
-        result, hidden, branch = _forward(x, y, scale, norm_weight, norm_bias, weight1, bias1, weight2, bias2, gamma,
-                                          eps, dtype, keep=True)
+    def forward(ctx, x, y, scale, eps, dtype, *tensors):
+        tensors = MLPTensors(*tensors)
+        result, hidden, branch = _forward(x, y, scale, tensors, eps, dtype, keep=True)
         ctx.eps, ctx.x_dtype = eps, x.dtype
-        branch = branch if gamma is not None and y.dtype == torch.float16 else None
-        ctx.save_for_backward(hidden, branch, y, scale, norm_weight, norm_bias, weight1, bias1, weight2, bias2, gamma)
+        branch = branch if tensors.gamma is not None and y.dtype == torch.float16 else None
+        ctx.save_for_backward(hidden, branch, y, scale, *tensors)
         return result
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        hidden, branch, y, scale, norm_weight, norm_bias, weight1, bias1, weight2, bias2, gamma = ctx.saved_tensors
-        kind, channels, wanted = y.dtype, y.shape[-1], ctx.needs_input_grad
+        hidden, branch, y, scale, *tensors = ctx.saved_tensors
+        tensors, wanted = MLPTensors(*tensors), MLPTensors(*ctx.needs_input_grad[5:])
         grad = grad.contiguous()
-        from_product = gamma is not None and branch is None
-        of_branch, sums = _add_branch_backward(grad, branch, bias2, gamma, scale, kind)
-        of_branch = of_branch.view(-1, channels)
-        second = (weight2 * gamma[:, None] if from_product else weight2).to(kind)
-        grad_hidden = torch.mm(of_branch, second)
-        active, of_bias1 = _gelu_backward(hidden, grad_hidden)
-        product = torch.mm(of_branch.t(), active) if wanted[7] or wanted[9] and from_product else None
-        if from_product and product is not None:
-            grads2 = _apply_gamma(product, sums[0], weight2, bias2, gamma)
-        else:
-            grads2 = (None if product is None else product.to(weight2.dtype),
-                      (sums[0] if gamma is None else sums[0] * gamma).to(bias2.dtype),
-                      None if branch is None else sums[1].to(gamma.dtype))
-        del active
-        grad_normed = torch.mm(grad_hidden, weight1.to(kind)).view(y.shape)
+        of_branch, sums = _add_branch_backward(grad, branch, tensors.bias2, tensors.gamma, scale, y.dtype)
+        grad_hidden, of_bias1, second = _second_layer_backward(of_branch.view(-1, y.shape[-1]), sums, hidden, tensors,
+                                                               wanted)
+        grad_normed = torch.mm(grad_hidden, tensors.weight1.to(y.dtype)).view(y.shape)
         grad_y, of_norm_weight, of_norm_bias, normed = normalize_backward(
-            grad_normed, y, norm_weight, norm_bias, ctx.eps, again=wanted[5])
-        grad_weight1 = torch.mm(grad_hidden.t(), normed.view(-1, channels)).to(weight1.dtype) if wanted[5] else None
-        return (grad.to(ctx.x_dtype), grad_y, None, of_norm_weight.to(norm_weight.dtype),
-                of_norm_bias.to(norm_bias.dtype), grad_weight1, of_bias1.to(bias1.dtype), *grads2, None, None)
+            grad_normed, y, tensors.norm_weight, tensors.norm_bias, ctx.eps, again=wanted.weight1)
+        of_weight1 = None
+        if wanted.weight1:
+            of_weight1 = torch.mm(grad_hidden.t(), normed.view(-1, y.shape[-1])).to(tensors.weight1.dtype)
+        return grad.to(ctx.x_dtype), grad_y, None, None, None, *MLPTensors(
+            norm_weight=of_norm_weight.to(tensors.norm_weight.dtype),
+            norm_bias=of_norm_bias.to(tensors.norm_bias.dtype), weight1=of_weight1,
+            bias1=of_bias1.to(tensors.bias1.dtype), **second)
+
+
+def _second_layer_backward(of_branch, sums, hidden, tensors, wanted):
+    """Compute the gradients of the second linear layer and of gamma.
+
+    Args:
+        of_branch (Tensor): The gradient of the layer's result, ``(rows, C)``.
+        sums (Tensor): As :func:`_add_branch_backward` returns them: two where the branch was kept.
+        hidden (Tensor): The values before the GELU.
+        tensors, wanted (MLPTensors): The parameters, and whether each needs a gradient.
+
+    Returns:
+        tuple: The gradient of ``hidden``, its sum over the rows, and ``{name: gradient}`` of weight2, bias2 and gamma.
+    """
+    weight2, bias2, gamma = tensors.weight2, tensors.bias2, tensors.gamma
+    kept_branch = len(sums) == 2
+    folded = gamma is not None and not kept_branch
+    grad_hidden = torch.mm(of_branch, (weight2 * gamma[:, None] if folded else weight2).to(of_branch.dtype))
+    active, of_bias1 = _gelu_backward(hidden, grad_hidden)
+    product = torch.mm(of_branch.t(), active) if wanted.weight2 or wanted.gamma and folded else None
+    if folded and product is not None:
+        of_weight2, of_bias2, of_gamma = _apply_gamma(product, sums[0], weight2, bias2, gamma)
+    else:
+        of_weight2 = None if product is None else product.to(weight2.dtype)
+        of_bias2 = (sums[0] if gamma is None else sums[0] * gamma).to(bias2.dtype)
+        of_gamma = sums[1].to(gamma.dtype) if kept_branch else None
+    return grad_hidden, of_bias1, dict(weight2=of_weight2, bias2=of_bias2, gamma=of_gamma)

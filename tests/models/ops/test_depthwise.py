@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from convnext_mm import ConvNeXt
-from convnext_mm.models.ops import block as block_ops
+from convnext_mm.models.ops import block
 from tests.helpers.kernels import TORCH, needs_gpu, needs_triton, run_kernels
 from tests.helpers.models import relative_difference
 
@@ -24,24 +24,24 @@ def test_kernels_in_the_interpreter(interpreted, case, tolerance):
 
 
 def test_nobody_but_a_gpu_has_kernels():
-    assert not block_ops.has_kernels(torch.device('cpu'))
-    assert not block_ops.has_kernels(torch.device('meta'))
+    assert not block.has_kernels(torch.device('cpu'))
+    assert not block.has_kernels(torch.device('meta'))
 
 
-@pytest.mark.skipif(TORCH < block_ops._TORCH_SINCE, reason='an old torch is not even tried')
+@pytest.mark.skipif(TORCH < block._TORCH_SINCE, reason='an old torch is not even tried')
 def test_where_triton_fails_the_library_takes_over(monkeypatch):
     """One warning, and no more tries."""
-    block_ops._try_kernels.cache_clear()
+    block._try_kernels.cache_clear()
     monkeypatch.setattr(torch.version, 'cuda', '13.0')
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (9, 0))
     monkeypatch.setattr('convnext_mm.models.ops.depthwise.depthwise_conv', None)
     device = torch.device('cuda', 0)
     with pytest.warns(UserWarning, match='kernels of torch alone, slower: Triton does not run on cuda:0'):
-        assert not block_ops.has_kernels(device)
+        assert not block.has_kernels(device)
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        assert not block_ops.has_kernels(device)
-    block_ops._try_kernels.cache_clear()
+        assert not block.has_kernels(device)
+    block._try_kernels.cache_clear()
 
 
 GPU_SHAPES = [(2, 96, 200, 320), (4, 40, 56, 56), (3, 192, 25, 40), (8, 768, 7, 7), (1, 33, 1, 300), (2, 320, 13, 1)]
@@ -60,7 +60,7 @@ def test_on_a_gpu(shape, dtype, tolerance):
     x = x.contiguous(memory_format=torch.channels_last)
     grad = random(*shape, dtype=dtype)
     found, expected = [], []
-    for results, convolve, kind in ((found, block_ops._conv, None), (expected, None, torch.float64)):
+    for results, convolve, kind in ((found, block._conv, None), (expected, None, torch.float64)):
         tensors = [t.detach().to(kind or t.dtype).requires_grad_() for t in (x, weight, bias)]
         y = convolve(*tensors) if convolve else F.conv2d(*tensors, padding=3, groups=shape[1])
         results += [y, *torch.autograd.grad(y, tensors, grad.to(y.dtype))]
@@ -91,6 +91,6 @@ def test_blocks_on_a_gpu(compile, dtype):
         return max(((a - b).norm() / b.norm()).item() for a, b in zip(found, expected) if b.norm() > 1e-6)
     expected, found = run(exact, x.double()), run(own, x)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(block_ops, '_try_kernels', lambda device: False)
+        patch.setattr(block, '_try_kernels', lambda device: False)
         reference = error(run(library, x), expected)
     assert error(found, expected) < 1.5 * reference + 1e-5

@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 
 from convnext_mm import ConvNeXt
-from convnext_mm.models.ops import block as block_ops
+from convnext_mm.models.ops.block import layer_norm, plain_layer_norm, residual_mlp
+from convnext_mm.models.ops.tensors import MLPTensors
 from tests.helpers.kernels import needs_gpu, needs_triton, run_kernels
 from tests.helpers.models import relative_difference
 
@@ -37,8 +38,8 @@ def test_layer_norm_on_a_gpu(shape, channels_first, dtype, tolerance):
     x, grad = torch.randn(2, *shape, device='cuda').to(dtype)
     weight, bias = torch.randn(2, shape[-1], device='cuda')
     found, expected = [], []
-    for results, function, kind in ((found, block_ops.layer_norm, None),
-                                    (expected, block_ops.plain_layer_norm, torch.float64)):
+    for results, function, kind in ((found, layer_norm, None),
+                                    (expected, plain_layer_norm, torch.float64)):
         tensors = [t.detach().to(kind or t.dtype).requires_grad_() for t in (x, weight, bias)]
         y = function(*tensors, 1e-6, channels_first)
         assert y.permute(0, 3, 1, 2).is_contiguous() or not channels_first
@@ -77,8 +78,12 @@ def test_second_half_on_a_gpu(channels, gamma, scale, dtype):
                 alone = function(*tensors, 1e-6)
         learning = [t for i, t in enumerate(tensors) if t is not None and i != 2]
         return [result, alone, *torch.autograd.grad(result, learning, grad.to(result.dtype))]
+
+    def own_code(x, y, scale, *others):
+        *tensors, eps = others
+        return residual_mlp(x, y, scale, MLPTensors(*tensors), eps)
     exact = run(plain, torch.float64)
-    own, reference = (run(function, None) for function in (block_ops.residual_mlp, plain))
+    own, reference = (run(function, None) for function in (own_code, plain))
     for i, (a, b, e) in enumerate(zip(own, reference, exact, strict=True)):
         off = [((t.double() - e).norm() / (e.norm() + 1e-30)).item() for t in (a, b)]
         assert off[0] < 1.2 * off[1] + 1e-5, (i, off)

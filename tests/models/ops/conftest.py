@@ -1,0 +1,17 @@
+"""Settings that several tests of a block's code run under."""
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch):
+    """Cut images this small into several pieces, the last of which is shorter."""
+    monkeypatch.setattr('convnext_mm.models.ops.pointwise_cpu.PIECE', 50)
+
+
+@pytest.fixture(params=['AVX512', 'AVX2', 'torch'])
+def products(request, monkeypatch):
+    """What multiplies matrices: oneDNN, by what it is chosen by on two kinds of processors, or torch's library."""
+    monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda: request.param)
+    with torch.backends.mkldnn.flags(enabled=request.param != 'torch'):
+        yield request.param
