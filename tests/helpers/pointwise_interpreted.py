@@ -97,8 +97,11 @@ def of_model(**kwargs):
         outputs = model(x)
         assert all(output.is_contiguous() for output in outputs)
         sum(output.square().sum() for output in outputs).backward()
+        with torch.no_grad():
+            alone = model(x)
         found.append({name: tensor.detach().clone() for name, tensor in (
             *((f'output {i}', output) for i, output in enumerate(outputs)),
+            *((f'inference {i}', output) for i, output in enumerate(alone)),
             *((name, p.grad) for name, p in model.named_parameters()))})
     return {name: relative_difference(found[0][name], found[1][name]) for name in found[1]}
 

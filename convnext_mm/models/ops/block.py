@@ -170,7 +170,7 @@ def depthwise_conv(x, weight, bias, dilation, dtype=None):
             if grad:
                 y = depthwise.DepthwiseConv.apply(x.to(dtype).permute(0, 2, 3, 1), weight, bias)
             else:
-                y = depthwise.convolve(x.permute(0, 2, 3, 1), weight, bias, dtype=dtype)
+                y = depthwise.convolve(x.permute(0, 2, 3, 1), depthwise.lay_out(weight), bias, dtype=dtype)
         return y.permute(0, 3, 1, 2)
     if dilation == 1 and x.device.type == 'cpu' and grad and weight.requires_grad:
         return depthwise_cpu.DepthwiseConv.apply(x.to(dtype), weight, bias)
