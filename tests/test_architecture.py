@@ -60,7 +60,9 @@ def test_what_is_imported_at_once_is_light(module):
     program = (f'import sys, {PACKAGE}{module}; heavy = {{"torch", "mmengine", "mmcv", "mmdet", "mmseg", "numpy"}}; '
                'print(sorted(heavy & sys.modules.keys()))')
     result = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, cwd=ROOT)
-    assert result.stdout == '[]\n', result.stdout + result.stderr
+    # Drawing is done on arrays: its package imports numpy, but neither torch nor mm.
+    expected = "['numpy']\n" if module == '.drawing' else '[]\n'
+    assert result.stdout == expected, result.stdout + result.stderr
 
 
 @pytest.mark.parametrize('path', FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
