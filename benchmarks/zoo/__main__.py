@@ -1,4 +1,4 @@
-"""Swap every config of the installed mmdet and mmseg, try every distinct model, and write down what came of it."""
+"""Swap every config of the installed mmdet and mmseg, try every distinct model, and write a page of the results."""
 import os
 import sys
 
@@ -10,7 +10,7 @@ from convnext_mm.apis.cli import run
 
 
 def main(argv=None):
-    parser = Parser(description=__doc__)
+    parser = Parser(prog='python -m benchmarks.zoo', description=__doc__)
     parser.add_argument('--out', default='docs/zoo.md', help='page to write (docs/zoo.md)')
     parser.add_argument('--log', default='work_dirs/zoo/log.jsonl', help='what is done (work_dirs/zoo/log.jsonl)')
     parser.add_argument('--workers', type=int, default=os.cpu_count(), help='processes (one a core)')

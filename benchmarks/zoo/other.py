@@ -1,11 +1,12 @@
-"""Models that do not run under one family of distributions, by no fault of the swap, tried under the other."""
+"""Try models under the other family of distributions that do not run under this one, by no fault of the swap."""
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.zoo.survey import verify_models, versions
+from benchmarks.zoo.log import versions
+from benchmarks.zoo.survey import verify_tasks
 from convnext_mm.utils.config_files import config_folder
 from convnext_mm.utils.errors import UserError
 
@@ -23,7 +24,7 @@ def verify_elsewhere(rows, python, log_path, workers):
         workers (int): Processes.
 
     Returns:
-        list[dict]: The rows; those whose model is verified there have the status ``verified``, and in ``under`` the
+        list[dict]: The rows. Those whose model is verified there have the status ``verified``, and ``under`` with the
         versions of the distributions there.
 
     Raises:
@@ -49,12 +50,12 @@ def verify_elsewhere(rows, python, log_path, workers):
 
 
 def main():
-    """Do the job that is read from the standard input; the results are the last line of the standard output."""
+    """Read a job from the standard input, do it, and print the results as the last line of the standard output."""
     job = json.load(sys.stdin)
     # The configs of one family are read under the other: a path takes the place of a name.
     tasks = [(package, str(Path(job['folders'][package], name)), model)
              for package, _, name, model in ((*config.partition('/'), model) for config, model in job['tasks'])]
-    results = verify_models(tasks, job['log'], job['workers'])
+    results = verify_tasks(tasks, job['log'], job['workers'])
     print(json.dumps(dict(versions=versions(), statuses={row['model']: row['status'] for row in results})))
 
 

@@ -1,10 +1,9 @@
-"""The page of what the survey of the zoos found: a table of families, and every reason with its configs counted."""
+"""Write the page of what the survey found: a table of families, and every reason with the number of its configs."""
 from collections import Counter, defaultdict
-from pathlib import Path
 
-from benchmarks.zoo.survey import versions
-from convnext_mm.swap.sources import NO_IMAGE, OWN
-from convnext_mm.swap.swap import NOT_A_MODEL
+from benchmarks.zoo.log import versions
+from convnext_mm.swap.errors import NO_IMAGE, NOT_A_MODEL, OWN
+from convnext_mm.utils.files import whole_file
 
 #: Column -> the statuses that it counts.
 COLUMNS = {
@@ -16,8 +15,9 @@ COLUMNS = {
     'refused': ('refused',),
     'failed': ('failed', 'swap failed'),
 }
-#: Refusals of what has no image backbone to exchange.
+#: Kinds of refusals of models without an image backbone to exchange.
 WITHOUT_BACKBONE = (NOT_A_MODEL, NO_IMAGE, OWN)
+#: Status -> title of the section with its reasons; ``elsewhere`` stands for what is verified under the other family.
 _SECTIONS = (
     ('refused', 'Refused'),
     ('kernel', 'Built, but without a CPU kernel for an operator'),
@@ -28,78 +28,93 @@ _SECTIONS = (
     ('failed', 'Failed'), ('swap failed', 'Failed in the swap'))
 
 
+_INTRODUCTION = (
+    'Every config that the installed distributions bring along (bases left out), swapped by '
+    "`convnext_mm.swap_backbone`; every distinct model among the results built with `arch='atto'` and without weights, "
+    'trained for one step on two random images on the CPU (loss finite, every parameter of the backbone with a '
+    'gradient, optimizer built), and run forward. Language models are replaced by a BERT of one layer with random '
+    'weights; GLIP and Grounding DINO configs that are for inference get the loss and the assigner of those that '
+    'train. `make zoo` writes this page.')
+
+
 def coverage(rows):
-    """How many configs with an image backbone were verified, and of how many; those without a CPU kernel apart."""
+    """Return how many configs were verified, and of how many: those with an image backbone and CPU kernels."""
     with_backbone = [row for row in rows if row['status'] != 'kernel' and
                      not (row['status'] == 'refused' and row['kind'] in WITHOUT_BACKBONE)]
     return sum(row['status'] == 'verified' for row in with_backbone), len(with_backbone)
 
 
 def format_page(rows):
-    """Text of the page, in Markdown.
+    """Return the page, in Markdown.
 
     Args:
         rows (list[dict]): From :func:`benchmarks.zoo.survey.survey`.
     """
-    verified, total = coverage(rows)
-    necks = sum(row.get('necks', False) and row['status'] != 'verified' for row in rows)
-    failed = sum(row['status'] in COLUMNS['failed'] for row in rows)
+    lines = ['# A ConvNeXt in every config of mmdet and mmseg', '', _INTRODUCTION, '',
+             f'{_format_versions(versions())}.', '']
     elsewhere = [row['under'] for row in rows if 'under' in row]
-    besides = (f'Of {necks} others, whose models cannot run as a whole in this environment, swapped or not, the '
-               'backbone and its necks are verified (with them '
-               f'{100 * (verified + necks) / max(total, 1):.1f} %). ') if necks else ''
-    lines = [
-        '# A ConvNeXt in every config of mmdet and mmseg', '',
-        'Every config that the installed distributions bring along (bases left out), swapped by '
-        "`convnext_mm.swap_backbone`; every distinct model among the results built with `arch='atto'` and without "
-        'weights, trained for one step on two drawn images on the CPU (loss finite, every parameter of the backbone '
-        'with a gradient, optimizer built), and run forward. Language models are replaced by a BERT of one layer with '
-        'random weights; GLIP and Grounding DINO configs that are for inference get the loss and the assigner of those '
-        'that train. `make zoo` writes this page.', '',
-        f'{_listed(versions())}.', '',
-        *([f'Models that do not run under these, by no fault of the swap, are tried under the other family: '
-           f'{_listed(elsewhere[0])}. {len(elsewhere)} configs of those verified below are verified there.', '']
-          if elsewhere else []),
-        f'**{verified} of {total} configs that have an image backbone are swapped and verified '
-        f'({100 * verified / max(total, 1):.1f} %), {failed} failed.** {besides}Apart are configs without a backbone '
-        'to exchange, and those without a CPU kernel for one of their operators.', '',
-        f'| family | {" | ".join(COLUMNS)} |', f'|---{"|--:" * len(COLUMNS)}|']
-    families = defaultdict(list)
-    for row in rows:
-        families['/'.join(row['config'].split('/')[:2])].append(row)
-    for name, members in sorted(families.items()):
-        lines.append(_line(name, members))
-    lines.append(_line('**all**', rows))
+    if elsewhere:
+        lines += ['Models that do not run under these, by no fault of the swap, are tried under the other family: '
+                  f'{_format_versions(elsewhere[0])}. {len(elsewhere)} configs of those verified below are verified '
+                  'there.', '']
+    lines += [_format_outcome(rows), '', *_family_lines(rows)]
     for status, title in _SECTIONS:
-        found = defaultdict(list)
-        for row in rows:
-            if ('elsewhere' if 'under' in row else row['status']) == status:
-                found[row['reason']].append(row['config'])
-        if found:
-            lines += ['', f'## {title}', '', '| configs | reason | for instance |', '|--:|---|---|']
-            lines += [f'| {len(configs)} | {_cell(reason)} | `{configs[0]}` |'
-                      for reason, configs in sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))]
+        lines += _section_lines(title, [row for row in rows
+                                        if ('elsewhere' if 'under' in row else row['status']) == status])
     return '\n'.join(lines) + '\n'
 
 
-def _listed(numbers):
+def _format_versions(numbers):
     return ', '.join(f'{name} {number}' for name, number in numbers.items())
 
 
-def _line(name, rows):
+def _format_outcome(rows):
+    """Return the paragraph that sums the page up."""
+    verified, total = coverage(rows)
+    failed = sum(row['status'] in COLUMNS['failed'] for row in rows)
+    text = (f'**{verified} of {total} configs that have an image backbone are swapped and verified '
+            f'({100 * verified / max(total, 1):.1f} %), {failed} failed.** ')
+    necks = sum(row.get('necks', False) and row['status'] != 'verified' for row in rows)
+    if necks:
+        text += (f'Of {necks} others, whose models cannot run as a whole in this environment, swapped or not, the '
+                 'backbone and its necks are verified (with them '
+                 f'{100 * (verified + necks) / max(total, 1):.1f} %). ')
+    return text + ('Apart are configs without a backbone to exchange, and those without a CPU kernel for one of their '
+                   'operators.')
+
+
+def _family_lines(rows):
+    """Return the table of families: how many configs of each have which outcome."""
+    families = defaultdict(list)
+    for row in rows:
+        families['/'.join(row['config'].split('/')[:2])].append(row)
+    return [f'| family | {" | ".join(COLUMNS)} |', f'|---{"|--:" * len(COLUMNS)}|',
+            *(_family_line(name, members) for name, members in sorted(families.items())), _family_line('**all**', rows)]
+
+
+def _family_line(name, rows):
     counts = Counter(row['status'] for row in rows)
     cells = [len(rows) if statuses is None else sum(counts[s] for s in statuses) for statuses in COLUMNS.values()]
     return f'| {name} | {" | ".join(str(cell or "") for cell in cells)} |'
 
 
-def _cell(text):
+def _section_lines(title, rows):
+    """Return a section with the distinct reasons of rows, the most frequent first, or nothing without rows."""
+    found = defaultdict(list)
+    for row in rows:
+        found[row['reason']].append(row['config'])
+    if not found:
+        return []
+    return ['', f'## {title}', '', '| configs | reason | for instance |', '|--:|---|---|',
+            *(f'| {len(configs)} | {_escape(reason)} | `{configs[0]}` |'
+              for reason, configs in sorted(found.items(), key=lambda item: (-len(item[1]), item[0])))]
+
+
+def _escape(text):
     return text.replace('|', '\\|').replace('<', '&lt;')
 
 
 def write_page(rows, path):
     """Write the page, complete or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + '.partial')
-    partial.write_text(format_page(rows), encoding='utf-8')
-    partial.replace(path)
+    with whole_file(path) as file:
+        file.write_text(format_page(rows), encoding='utf-8')

@@ -2,7 +2,10 @@
 import contextlib
 import io
 import json
+import os
 import shutil
+import subprocess
+import sys
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -10,11 +13,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks.zoo import other
-from benchmarks.zoo import survey as zoo
+from benchmarks.zoo import log, other, trial
+from benchmarks.zoo.__main__ import main
+from benchmarks.zoo.log import Log, digest, states
 from benchmarks.zoo.page import coverage, format_page, write_page
-from benchmarks.zoo.survey import Log, _distinct, digest, survey
+from benchmarks.zoo.survey import run_tasks, survey
+from benchmarks.zoo.trial import keep_relevant, swap_config
+from convnext_mm.apis import cli
 from convnext_mm.utils.errors import UserError
+from tests.helpers.paths import ROOT
 
 ROWS = [
     dict(config='mmdet/a/one.py', status='verified', reason=''),
@@ -64,23 +71,32 @@ def test_log_goes_on_where_it_was_stopped(tmp_path):
 
 
 @pytest.mark.parametrize(('file', 'again'), [
-    ('swap/inputs.py', {'swap'}), ('swap/verify.py', {'verify'}), ('models/arguments.py', {'swap', 'verify'}), ('apis/report.py', set())])
+    ('swap/inputs.py', {'swap'}), ('swap/verify.py', {'verify'}), ('models/arguments.py', {'swap', 'verify'}),
+    ('apis/report.py', set())])
 def test_what_is_done_again(file, again, tmp_path, monkeypatch):
-    before = zoo.states()
-    shutil.copytree(zoo.PACKAGE, tmp_path / 'package')
-    monkeypatch.setattr(zoo, 'PACKAGE', tmp_path / 'package')
-    assert zoo.states() == before
+    before = states()
+    shutil.copytree(log.PACKAGE, tmp_path / 'package')
+    monkeypatch.setattr(log, 'PACKAGE', tmp_path / 'package')
+    assert states() == before
     with (tmp_path / 'package' / file).open('a') as stream:
         stream.write('# changed')
-    now = zoo.states()
+    now = states()
     assert {name for name in now if now[name] != before[name]} == again
-    monkeypatch.setattr(zoo, 'versions', lambda: dict(mmdet='0'))
-    assert not now.items() & zoo.states().items()
+    monkeypatch.setattr(log, 'versions', lambda: dict(mmdet='0'))
+    assert not now.items() & states().items()
+
+
+def test_every_module_of_the_swap_decides_a_result():
+    files = {path for paths in log._SOURCES.values() for path in paths}
+    # How a config is written, and the face of the package, do not.
+    assert {f'swap/{path.name}' for path in (log.PACKAGE / 'swap').glob('*.py')} - files == {
+        'swap/__init__.py', 'swap/leaf.py', 'swap/write.py'}
 
 
 def test_models_that_differ_in_nothing_that_matters_are_one():
     def model(**head):
-        return digest(_distinct(dict(backbone=dict(drop_path_rate=.1, init_cfg=None), head=dict(in_channels=[8], **head))))
+        return digest(keep_relevant(
+            dict(backbone=dict(drop_path_rate=.1, init_cfg=None), head=dict(in_channels=[8], **head))))
     assert model(num_classes=80) == model(num_classes=19, init_cfg=dict(type='Normal'))
     assert model(num_convs=4) != model(num_convs=2)
 
@@ -103,6 +119,7 @@ def _no_workers(monkeypatch):
             future.set_result(function(*task))
             return future
     monkeypatch.setattr('benchmarks.zoo.survey.ProcessPoolExecutor', Here)
+    monkeypatch.setattr(os, 'environ', os.environ.copy())
 
 
 @pytest.mark.usefixtures('_no_workers')
@@ -115,7 +132,7 @@ def test_survey_of_one_family(tmp_path, capsys):
     rows = survey(file, 1, 'rpn/rpn_r50-caffe-c4')
     assert [(row['config'], row['status']) for row in rows] == [('mmdet/rpn/rpn_r50-caffe-c4_1x_coco.py', 'verified')]
     printed, lines = capsys.readouterr().err, file.read_text()
-    assert 'verified: 1 of 1' in printed and 'min left' in printed
+    assert '1 configs swapped in 0:' in printed and '1 models verified in ' in printed
     assert survey(file, 1, 'rpn/rpn_r50-caffe-c4') == rows
     assert (capsys.readouterr().err, file.read_text()) == ('', lines), 'nothing is done twice'
     assert json.loads(lines.splitlines()[-1])['seconds'] > 0
@@ -134,17 +151,17 @@ def test_models_that_do_not_run_are_tried_under_the_other_distributions(tmp_path
     monkeypatch.setattr(other, 'versions', lambda: dict(mmdet='0'))
     done = []
 
-    def verify_models(tasks, log, workers):
+    def verify_tasks(tasks, log, workers):
         done.extend(tasks)
         return [dict(model=task[2], status='verified' if task[2] == 'm1' else 'package') for task in tasks]
 
     def run(command, input, env, **_):
         assert command == ['other/python', '-m', 'benchmarks.zoo.other']
-        assert env['PYTHONPATH'] == str(Path(zoo.__file__).parents[2])
+        assert env['PYTHONPATH'] == str(ROOT)
         out = io.StringIO()
         with monkeypatch.context() as patch, contextlib.redirect_stdout(out):
             patch.setattr('sys.stdin', io.StringIO(input))
-            patch.setattr(other, 'verify_models', verify_models)
+            patch.setattr(other, 'verify_tasks', verify_tasks)
             print('a toolbox says hello')
             other.main()
         return SimpleNamespace(returncode=0, stdout=out.getvalue())
@@ -170,8 +187,8 @@ def test_another_interpreter_that_fails(python, message, tmp_path):
 
 def test_reasons_name_no_folder_of_this_machine(tmp_path, monkeypatch):
     (tmp_path / 'a.py').write_text("_base_ = './missing.py'")
-    monkeypatch.setattr(zoo, 'config_folder', lambda package: tmp_path)
-    row = zoo.swap_one('mmdet', 'a.py')
+    monkeypatch.setattr(trial, 'config_folder', lambda package: tmp_path)
+    row = swap_config('mmdet', 'a.py')
     assert row['status'] == 'unloadable' and 'missing.py' in row['reason'] and str(tmp_path) not in row['reason']
 
 
@@ -179,4 +196,37 @@ def test_a_worker_that_was_killed_is_one_line(tmp_path):
     future = Future()
     future.set_exception(BrokenProcessPool('terminated abruptly'))
     with pytest.raises(UserError, match='worker was killed.*goes on from here.*--workers'):
-        zoo._run(SimpleNamespace(submit=lambda *_: future), print, [()], Log(tmp_path / 'log', dict(swap='1', verify='2')), 'verified')
+        run_tasks(SimpleNamespace(submit=lambda *_: future), print, [()],
+                  Log(tmp_path / 'log', dict(swap='1', verify='2')), 'verified')
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (['--workers', '0'], '--workers must be 1 or more, got 0'), (['--workers', 'two'], '--workers'),
+    (['--nothing'], '--nothing')])
+def test_bad_arguments_are_one_line(arguments, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    line, = capsys.readouterr().err.splitlines()
+    assert line.startswith('python -m benchmarks.zoo: error: ') and message in line
+
+
+@pytest.mark.parametrize(('status', 'code'), [('verified', 0), ('refused', 0), ('failed', 1), ('swap failed', 1)])
+def test_a_failure_is_the_exit_code(status, code, tmp_path, monkeypatch, capsys):
+    row = dict(config='mmdet/a/one.py', status=status, kind='structure', reason='it depends')
+    monkeypatch.setattr('benchmarks.zoo.__main__.survey', lambda *_: [row])
+    assert main(['--out', str(tmp_path / 'page.md'), '--log', str(tmp_path / 'log')]) == code
+    assert capsys.readouterr().out == f'written: {tmp_path / "page.md"}\n'
+
+
+def test_a_text_that_no_config_has_is_one_line(tmp_path, capsys, monkeypatch):
+    pytest.importorskip('mmdet', reason='mmdet is not installed')
+    pytest.importorskip('mmseg', reason='mmseg is not installed')
+    assert cli.run(main, ['--only', 'nothing-like-it', '--log', str(tmp_path / 'log')]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_it_runs_as_a_module():
+    command = [sys.executable, '-m', 'benchmarks.zoo', '--help']
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 0 and '--other PYTHON' in result.stdout
