@@ -3,16 +3,21 @@
 mmengine's ``Registry.get`` imports ``<scope>.registry`` for a scope it has not seen yet, and a registry imports its
 ``locations`` when it is first asked for a name.
 """
-from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
-from mmengine.registry import HOOKS as MMENGINE_HOOKS
-from mmengine.registry import LOOPS as MMENGINE_LOOPS
-from mmengine.registry import METRICS as MMENGINE_METRICS
-from mmengine.registry import MODELS as MMENGINE_MODELS
-from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
-from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
-from mmengine.registry import STRATEGIES as MMENGINE_STRATEGIES
-from mmengine.registry import VISBACKENDS as MMENGINE_VISBACKENDS
-from mmengine.registry import Registry
+from convnext_mm.utils.needed import needed_packages
+
+with needed_packages():
+    # mmengine's registries come without torch, but nothing can be built from them.
+    import torch  # noqa: F401
+    from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
+    from mmengine.registry import HOOKS as MMENGINE_HOOKS
+    from mmengine.registry import LOOPS as MMENGINE_LOOPS
+    from mmengine.registry import METRICS as MMENGINE_METRICS
+    from mmengine.registry import MODELS as MMENGINE_MODELS
+    from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
+    from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
+    from mmengine.registry import STRATEGIES as MMENGINE_STRATEGIES
+    from mmengine.registry import VISBACKENDS as MMENGINE_VISBACKENDS
+    from mmengine.registry import Registry
 
 MODELS = Registry('model', scope='convnext_mm', parent=MMENGINE_MODELS, locations=['convnext_mm.models'])
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(

@@ -1,20 +1,10 @@
-"""Examine the installation and say how what is wrong is mended: tools/doctor.py"""
-import argparse
-import importlib.util
+"""Examine the installation and say how what is wrong is mended."""
 import sys
 from pathlib import Path
 
-
-def main():
-    argparse.ArgumentParser(description=__doc__).parse_args()
-    # By its file: the package itself asks for torch and mmengine, which may be what is missing.
-    file = Path(__file__).resolve().parents[1] / 'convnext_mm' / 'apis' / 'doctor.py'
-    spec = importlib.util.spec_from_file_location('doctor', file)
-    doctor = importlib.util.module_from_spec(spec)
-    sys.modules['doctor'] = doctor
-    spec.loader.exec_module(doctor)
-    return doctor.main()
-
-
 if __name__ == '__main__':
-    sys.exit(main())
+    # The package may not be installed. Its folder does not stay on the path, or metadata in it would deny that.
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
+    from convnext_mm.apis.cli import main
+    sys.path.pop()
+    sys.exit(main('doctor'))

@@ -178,9 +178,13 @@ def demo(parser):
                         help='two iterations on a handful of images, in work_dirs/quick: does everything work?')
 
 
+def doctor(parser):
+    """Examine the installation and say how what is wrong is mended: tools/doctor.py"""
+
+
 COMMANDS = {function.__name__: function for function in (
     train, test, evaluate, predict, report, check_data, swap_backbone, get_flops, show_layer_decay, convert_checkpoint,
-    inspect_checkpoint, demo)}
+    inspect_checkpoint, demo, doctor)}
 
 
 def make_parser(command):

@@ -6,6 +6,7 @@ from importlib import import_module
 
 from convnext_mm.apis.arguments import make_parser
 from convnext_mm.utils.errors import UserError
+from convnext_mm.utils.needed import needed_packages
 
 
 def main(command, argv=None):
@@ -18,7 +19,7 @@ def main(command, argv=None):
     def call(argv):
         args = make_parser(command).parse_args(argv)
         # Some packages greet on stdout when they are imported, where nothing but the result belongs.
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(sys.stderr), needed_packages():
             module = import_module(f'convnext_mm.apis.{command}')
         return module.main(args)
     return run(call, argv)

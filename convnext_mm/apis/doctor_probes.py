@@ -1,6 +1,6 @@
-"""Trials of an installation, each run by ``doctor.py`` in a process of its own: ``python doctor_probes.py NAME``.
+"""Try parts of an installation: ``doctor`` runs each probe in a process of its own, by its name.
 
-A probe returns what is worth to know, if anything, and raises the error of whatever does not work.
+A probe returns what is worth knowing, if anything, and raises the error of whatever does not work.
 """
 import importlib
 import shutil
@@ -13,12 +13,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def devices():
+    """Return the kinds of devices that torch computes on."""
     import torch
     return ['cpu', *(['cuda'] if torch.cuda.is_available() else [])]
 
 
 def torch():
-    """A product of matrices wherever there is a device; NumPy in and out."""
+    """Multiply matrices on every kind of device; NumPy in and out."""
     import numpy as np
     import torch
     listed = shutil.which('nvidia-smi') and subprocess.run(['nvidia-smi', '-L'], capture_output=True, text=True).stdout
@@ -33,6 +34,7 @@ def torch():
 
 
 def torchvision():
+    """Call an operator of torchvision."""
     import torch
     from torchvision.ops import nms
     for device in devices():
@@ -41,6 +43,7 @@ def torchvision():
 
 
 def mmcv():
+    """Call operators of mmcv."""
     import torch
     from mmcv.ops import nms, roi_align
     for device in devices():
@@ -51,12 +54,14 @@ def mmcv():
 
 
 def toolboxes():
+    """Import the models of every toolbox that is there."""
     for name in ('mmdet', 'mmseg', 'mmpretrain'):
         if importlib.util.find_spec(name):
             importlib.import_module(f'{name}.models')
 
 
 def registry():
+    """Resolve the backbone from every scope, and return the scopes."""
     from convnext_mm import ConvNeXt
     scopes = [name for name in ('mmengine', 'mmdet', 'mmseg', 'mmpretrain') if importlib.util.find_spec(name)]
     for name in scopes:
@@ -67,6 +72,7 @@ def registry():
 
 
 def backbone():
+    """Train a small backbone with layer decay for two steps."""
     import torch
     from mmengine.optim import build_optim_wrapper
 
@@ -85,7 +91,8 @@ def backbone():
         raise ArithmeticError(f'the loss does not fall: {losses[0]}, then {losses[1]}')
 
 
-def train(config, kind, steps):
+def train_demo(config, kind, steps):
+    """Train a demo config by ``tools/train.py`` on drawn shapes (``kind`` is coco or ade), ``steps`` overriding it."""
     from convnext_mm.datasets import shapes
     with tempfile.TemporaryDirectory() as folder:
         getattr(shapes, f'generate_{kind}')(f'{folder}/data', train=2, val=1, width=96, height=96)
@@ -103,15 +110,17 @@ def train(config, kind, steps):
 
 
 def detector():
-    train('cascade.py', 'coco', ['train_cfg.max_epochs=1', 'train_cfg.val_interval=9'])
+    """Train a detector for two steps."""
+    train_demo('cascade.py', 'coco', ['train_cfg.max_epochs=1', 'train_cfg.val_interval=9'])
 
 
 def segmentor():
+    """Train a segmentor for two steps."""
     # BatchNorm in the pooling pyramid wants two images.
-    train('upernet.py', 'ade', ['train_dataloader.batch_size=2', 'train_cfg.max_iters=2', 'train_cfg.val_interval=9'])
+    train_demo('upernet.py', 'ade',
+               ['train_dataloader.batch_size=2', 'train_cfg.max_iters=2', 'train_cfg.val_interval=9'])
 
 
 if __name__ == '__main__':
-    # The folder of this file holds modules named like what is to be tried.
-    sys.path[:] = [entry for entry in sys.path if Path(entry or '.').resolve() != Path(__file__).resolve().parent]
+    # Below an empty line, as packages may have greeted before.
     print(f'\n\n{globals()[sys.argv[1]]() or ""}')

@@ -39,9 +39,9 @@ def main(args):
 
 
 def _verify(config):
-    """Try the model; returns the outcome in words."""
+    """Try the model, and return the outcome in words."""
     try:
-        # Toolboxes print when they are imported, and warn of their own ways.
+        # Toolboxes print when they are imported, and warn about themselves.
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter('ignore')
             seen = verify(config)

@@ -16,7 +16,7 @@ from tests.helpers.paths import ROOT
 def test_a_command_has_a_tool_and_a_module(command, capsys):
     assert find_spec(f'convnext_mm.apis.{command}')
     tool = ROOT / 'tools' / f'{command}.py'
-    assert len(tool.read_text().splitlines()) < 10 and f"main('{command}')" in tool.read_text()
+    assert len(tool.read_text().splitlines()) <= 10 and f"main('{command}')" in tool.read_text()
     with pytest.raises(SystemExit) as ended:
         make_parser(command).parse_args(['--help'])
     assert ended.value.code == 0
@@ -27,7 +27,7 @@ def test_a_command_has_a_tool_and_a_module(command, capsys):
 
 def test_every_tool_is_a_command_or_a_script_of_its_own():
     tools = {path.stem for path in (ROOT / 'tools').glob('*.py')}
-    assert tools - set(COMMANDS) <= {'setup_env', 'doctor'}
+    assert tools - set(COMMANDS) <= {'setup_env'}
 
 
 def test_help_imports_neither_torch_nor_mm():

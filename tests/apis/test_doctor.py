@@ -7,33 +7,33 @@ import sys
 import pytest
 
 from convnext_mm.apis import doctor
+from convnext_mm.apis.doctor_remedies import explain
+from convnext_mm.apis.doctor_versions import check_python, check_versions, installed, satisfies
 from tests.helpers.paths import ROOT
 
-ONEDL = {'torch': '2.13.0', 'torchvision': '0.28.0', 'numpy': '2.4.6', 'setuptools': '80.10.2', 'transformers': '4.57.6',
-         'onedl-mmengine': '0.10.12', 'onedl-mmcv': '2.3.6', 'onedl-mmdetection': '3.5.1', 'onedl-mmsegmentation': '1.4.2',
-         'onedl-mmpretrain': '1.3.6', 'pycocotools': '2.0.11'}
-CLASSIC = {'torch': '2.13.0', 'torchvision': '0.28.0', 'numpy': '2.2.6', 'setuptools': '80.10.2', 'transformers': '4.49.0',
-           'mmengine': '0.10.7', 'mmcv': '2.1.0', 'mmdet': '3.3.0', 'mmsegmentation': '1.2.2', 'mmpretrain': '1.2.0',
-           'pycocotools': '2.0.11'}
+ONEDL = {'torch': '2.13.0', 'torchvision': '0.28.0', 'numpy': '2.4.6', 'setuptools': '80.10.2',
+         'transformers': '4.57.6', 'onedl-mmengine': '0.10.12', 'onedl-mmcv': '2.3.6', 'onedl-mmdetection': '3.5.1',
+         'onedl-mmsegmentation': '1.4.2', 'onedl-mmpretrain': '1.3.6', 'pycocotools': '2.0.11'}
+CLASSIC = {'torch': '2.13.0', 'torchvision': '0.28.0', 'numpy': '2.2.6', 'setuptools': '80.10.2',
+           'transformers': '4.49.0', 'mmengine': '0.10.7', 'mmcv': '2.1.0', 'mmdet': '3.3.0',
+           'mmsegmentation': '1.2.2', 'mmpretrain': '1.2.0', 'pycocotools': '2.0.11'}
 ALONE = {'torch': '2.1.2', 'mmengine': '0.10.7', 'numpy': '1.26.4', 'setuptools': '65.5.0'}
-REQUIRES = ['torch>=2.1', 'onedl-mmcv>=2.3; extra == "onedl"', 'transformers<5; extra == "onedl"', 'pycocotools; extra == "onedl"',
-            'mmcv<2.2,>=2.0.0; extra == "openmmlab"', 'transformers<4.50; extra == "openmmlab"', 'pycocotools; extra == "openmmlab"',
-            'pytest; extra == "test"']
+REQUIRES = ['torch>=2.1', 'onedl-mmcv>=2.3; extra == "onedl"', 'transformers<5; extra == "onedl"',
+            'pycocotools; extra == "onedl"', 'mmcv<2.2,>=2.0.0; extra == "openmmlab"',
+            'transformers<4.50; extra == "openmmlab"', 'pycocotools; extra == "openmmlab"', 'pytest; extra == "test"']
 VISION = ['numpy', 'torch (==2.13.0)', 'pillow!=8.3.*,>=5.3.0']
-SOURCES = {'mmdet': "mmcv_minimum_version = '2.0.0rc4'\nmmcv_maximum_version = '2.2.0'\n", 'mmseg': "MMCV_MIN = '2.0.0rc4'\nMMCV_MAX = '2.2.0'\n"}
+SOURCES = {'mmdet': "mmcv_minimum_version = '2.0.0rc4'\nmmcv_maximum_version = '2.2.0'\n",
+           'mmseg': "MMCV_MIN = '2.0.0rc4'\nMMCV_MAX = '2.2.0'\n"}
 
 
-def quick(found, pkg_resources=True, sources=()):
-    """Everything that versions alone tell."""
-    return [finding for check in (
-        doctor.check_families(found), doctor.check_requirements(found, REQUIRES), doctor.check_mmcv_range(found, dict(sources)),
-        doctor.check_torchvision(found, VISION), doctor.check_numpy(found), doctor.check_setuptools(found, pkg_resources))
-        for finding in check]
+def find_wrong(found, pkg_resources, sources):
+    return [finding for finding in check_versions(found, REQUIRES, dict(sources), VISION, pkg_resources)
+            if finding.wrong]
 
 
 @pytest.mark.parametrize(('found', 'sources'), [(ONEDL, {}), (CLASSIC, SOURCES), (ALONE, {})])
 def test_nothing_is_wrong(found, sources):
-    assert not [finding for finding in quick(found, True, sources) if finding.wrong]
+    assert not find_wrong(found, True, sources)
 
 
 def without(found, *names):
@@ -41,14 +41,21 @@ def without(found, *names):
 
 
 BROKEN = [  # what is installed, pkg_resources, sources; parts of what is said and of the command
-    ({**CLASSIC, **ONEDL}, True, {}, 'both families.*on top of each other: onedl-mmengine.*mmpretrain', 'uninstall -y .*mmdet'),
-    ({**without(CLASSIC, 'mmcv'), 'mmcv-lite': '2.1.0'}, True, {}, 'mmcv-lite 2.1.0 is mmcv without', 'uninstall -y mmcv mmcv-lite.*MMCV_WITH_OPS=1'),
-    ({**CLASSIC, 'mmcv': '2.2.0'}, True, SOURCES, r'mmcv 2\.2\.0 is outside of what mmdet takes, >=2\.0\.0rc4,<2\.2\.0', r'mmcv==2\.1\.0'),
+    ({**CLASSIC, **ONEDL}, True, {}, 'both families.*on top of each other: onedl-mmengine.*mmpretrain',
+     'uninstall -y .*mmdet'),
+    ({**without(CLASSIC, 'mmcv'), 'mmcv-lite': '2.1.0'}, True, {}, 'mmcv-lite 2.1.0 is mmcv without',
+     'uninstall -y mmcv mmcv-lite.*MMCV_WITH_OPS=1'),
+    ({**CLASSIC, 'mmcv': '2.2.0'}, True, SOURCES,
+     r'mmcv 2\.2\.0 is outside of what mmdet takes, >=2\.0\.0rc4,<2\.2\.0', r'mmcv==2\.1\.0'),
     ({**CLASSIC, 'mmcv': '2.2.0'}, True, {}, r'mmcv 2\.2\.0 is not mmcv<2\.2,>=2\.0\.0', r'install "mmcv<2\.2'),
-    ({**CLASSIC, 'transformers': '4.57.6'}, True, {}, r'transformers 4\.57\.6 is not transformers<4\.50', r'install "transformers<4\.50"'),
-    ({**ONEDL, 'transformers': '5.0.0'}, True, {}, r'transformers 5\.0\.0 is not transformers<5', 'install "transformers<5"'),
-    ({**CLASSIC, 'setuptools': '82.0.0'}, False, {}, 'setuptools 82.0.0 has no pkg_resources', 'install "setuptools<81"'),
-    ({**ONEDL, 'torchvision': '0.28.0+cpu'}, True, {}, r'torchvision 0\.28\.0\+cpu and torch 2\.13\.0 are of different builds', 'torch torchvision'),
+    ({**CLASSIC, 'transformers': '4.57.6'}, True, {}, r'transformers 4\.57\.6 is not transformers<4\.50',
+     r'install "transformers<4\.50"'),
+    ({**ONEDL, 'transformers': '5.0.0'}, True, {}, r'transformers 5\.0\.0 is not transformers<5',
+     'install "transformers<5"'),
+    ({**CLASSIC, 'setuptools': '82.0.0'}, False, {}, 'setuptools 82.0.0 has no pkg_resources',
+     'install "setuptools<81"'),
+    ({**ONEDL, 'torchvision': '0.28.0+cpu'}, True, {},
+     r'torchvision 0\.28\.0\+cpu and torch 2\.13\.0 are of different builds', 'torch torchvision'),
     ({**ONEDL, 'torch': '2.12.1'}, True, {}, 'are of different builds.*it wants torch', 'torch torchvision'),
     ({**ALONE, 'numpy': '2.0.0'}, True, {}, 'numpy 2.0.0 is too new for torch 2.1.2', 'install "numpy<2"'),
     ({**ALONE, 'torch': '2.0.1'}, True, {}, r'torch 2\.0\.1 is not torch>=2\.1', r'install "torch>=2\.1"'),
@@ -60,24 +67,31 @@ BROKEN = [  # what is installed, pkg_resources, sources; parts of what is said a
 
 @pytest.mark.parametrize(('found', 'pkg_resources', 'sources', 'said', 'command'), BROKEN)
 def test_broken_versions(found, pkg_resources, sources, said, command):
-    wrong = [finding for finding in quick(found, pkg_resources, sources) if finding.wrong]
+    wrong = find_wrong(found, pkg_resources, sources)
     assert wrong
     assert any(re.search(said, finding.text) and re.search(command, finding.command) for finding in wrong), wrong
 
 
 ERRORS = [  # the end of an error, what it means, part of the command
-    ('RuntimeError: operator torchvision::nms does not exist', 'torchvision and torch are of different builds', 'torch torchvision'),
-    ('RuntimeError: Detected that PyTorch and torchvision were compiled with different CUDA major versions.', 'different builds', 'torch torchvision'),
+    ('RuntimeError: operator torchvision::nms does not exist', 'torchvision and torch are of different builds',
+     'torch torchvision'),
+    ('RuntimeError: Detected that PyTorch and torchvision were compiled with different CUDA major versions.',
+     'different builds', 'torch torchvision'),
     ("ModuleNotFoundError: No module named 'mmcv._ext'", 'mmcv has no compiled operators', 'MMCV_WITH_OPS=1'),
-    ('ImportError: /site-packages/mmcv/_ext.cpython-311.so: undefined symbol: _ZN3c10', 'for another torch', 'no-build-isolation'),
+    ('ImportError: /site-packages/mmcv/_ext.cpython-311.so: undefined symbol: _ZN3c10', 'for another torch',
+     'no-build-isolation'),
     ('RuntimeError: nms_impl: implementation for device cuda:0 not found.', 'compiled without CUDA', 'mmcv'),
     ("ModuleNotFoundError: No module named 'pkg_resources'", 'setuptools', '"setuptools<81"'),
-    ('A module that was compiled using NumPy 1.x cannot be run in\nNumPy 2.0.0\nImportError: x', 'NumPy 2 is beside', '"numpy<2"'),
+    ('A module that was compiled using NumPy 1.x cannot be run in\nNumPy 2.0.0\nImportError: x', 'NumPy 2 is beside',
+     '"numpy<2"'),
     ('ValueError: numpy.dtype size changed, may indicate binary incompatibility.', 'NumPy 2 is beside', '"numpy<2"'),
     ('RuntimeError: Numpy is not available', 'NumPy 2 is beside', '"numpy<2"'),
-    ("ImportError: cannot import name 'apply_chunking_to_forward' from 'transformers.modeling_utils' (/x.py)", 'transformers', '"transformers<4.50"'),
-    ('AssertionError: MMCV==2.3.6 is used but incompatible. Please install mmcv>=2.0.0rc4, <2.2.0.', 'do not go together', '[openmmlab]'),
-    ('RuntimeError: CUDA error: no kernel image is available for execution on the device', 'not built for this GPU', 'torch'),
+    ("ImportError: cannot import name 'apply_chunking_to_forward' from 'transformers.modeling_utils' (/x.py)",
+     'transformers', '"transformers<4.50"'),
+    ('AssertionError: MMCV==2.3.6 is used but incompatible. Please install mmcv>=2.0.0rc4, <2.2.0.',
+     'do not go together', '[openmmlab]'),
+    ('RuntimeError: CUDA error: no kernel image is available for execution on the device', 'not built for this GPU',
+     'torch'),
     ('RuntimeError: torch was built without CUDA', 'a torch for the CPU alone', 'torch'),
     ('RuntimeError: The NVIDIA driver on your system is too old (found version 11040).', 'driver is older', 'driver'),
     ("ModuleNotFoundError: No module named 'ftfy'", 'ftfy is not installed', 'install ftfy'),
@@ -88,7 +102,7 @@ ERRORS = [  # the end of an error, what it means, part of the command
 
 @pytest.mark.parametrize(('error', 'said', 'command'), ERRORS)
 def test_errors_are_explained(error, said, command):
-    finding = doctor.explain(f'Traceback (most recent call last):\n  File "x"\n{error}' if error else '', 'openmmlab')
+    finding = explain(f'Traceback (most recent call last):\n  File "x"\n{error}' if error else '', 'openmmlab')
     assert finding.wrong
     assert said in finding.text
     assert command in finding.command
@@ -97,14 +111,15 @@ def test_errors_are_explained(error, said, command):
 
 @pytest.mark.parametrize(('version', 'specifiers', 'fits'), [
     ('2.1.0', '<2.2,>=2.0.0', True), ('2.2.0', '<2.2,>=2.0.0', False), ('2.2', '<2.2.0', False), ('4.57.6', '<5', True),
-    ('2.13.0+cu130', '==2.13.0', True), ('2.0.0rc4', '>=2.0.0', True), ('1.9', '>=1.10', False), ('3', '', True), ('2.0', '!=2.0', False)])
+    ('2.13.0+cu130', '==2.13.0', True), ('2.0.0rc4', '>=2.0.0', True), ('1.9', '>=1.10', False),
+    ('3', '', True), ('2.0', '!=2.0', False)])
 def test_versions_are_compared_by_their_numbers(version, specifiers, fits):
-    assert doctor.satisfies(version, specifiers) is fits
+    assert satisfies(version, specifiers) is fits
 
 
 def test_old_python():
-    assert doctor.check_python((3, 9, 1)).wrong
-    assert not doctor.check_python((3, 10, 0)).wrong
+    assert check_python((3, 9, 1)).wrong
+    assert not check_python((3, 10, 0)).wrong
 
 
 def fake(folder, distribution, version, package=None, source=''):
@@ -119,7 +134,7 @@ def fake(folder, distribution, version, package=None, source=''):
 
 def test_distributions_are_found(tmp_path):
     fake(tmp_path, 'OneDL_mmcv', '2.3.6')
-    assert doctor.installed([str(tmp_path)]) == {'onedl-mmcv': '2.3.6'}
+    assert installed([str(tmp_path)]) == {'onedl-mmcv': '2.3.6'}
 
 
 def call(site):
@@ -145,13 +160,22 @@ def test_it_runs_where_torch_does_not(tmp_path, error, said):
     assert any(line.lstrip().startswith('mend it: ') for line in lines)
 
 
+def test_it_runs_where_nothing_is_installed(tmp_path):
+    subprocess.run([sys.executable, '-m', 'venv', '--without-pip', str(tmp_path)], check=True)
+    result = subprocess.run([str(tmp_path / 'bin' / 'python'), str(ROOT / 'tools' / 'doctor.py')], capture_output=True,
+                            text=True, cwd=tmp_path, env={'PATH': os.environ['PATH']})
+    assert (result.returncode, result.stderr) == (1, '')
+    for said in ('convnext_mm itself', 'mmengine', 'torch computes, on the GPU if there is one: numpy'):
+        assert f'WRONG  {said} is not installed' in result.stdout
+
+
 @pytest.mark.long
 def test_this_installation(monkeypatch, capsys, size):
     """The probes that are quick; all of them with --long."""
-    every = list(doctor.probes(doctor.installed()))
+    every = list(doctor.probes(installed()))
     chosen = size([probe for probe in every if probe[0] in ('torch', 'torchvision', 'backbone')], every)
     monkeypatch.setattr(doctor, 'probes', lambda found: chosen)
-    assert doctor.main() == 0, capsys.readouterr().out
+    assert doctor.main(None) == 0, capsys.readouterr().out
     printed = capsys.readouterr().out
     assert 'two training steps of a backbone with layer decay' in printed
     assert printed.splitlines()[-1] == 'all is well'
@@ -159,8 +183,8 @@ def test_this_installation(monkeypatch, capsys, size):
 
 
 def test_a_probe_that_dies(monkeypatch):
-    monkeypatch.setattr(doctor.sys, 'executable', '/bin/sh')
-    monkeypatch.setattr(doctor.Path, 'with_name', lambda self, name: '/dev/null')
-    assert doctor.run_probe('torch') == ('', '')
-    monkeypatch.setattr(doctor.subprocess, 'run', lambda *_, **__: subprocess.CompletedProcess([], -11, '', 'half a line'))
+    monkeypatch.setattr(doctor, 'PROBES', 'convnext_mm.version')
+    assert doctor.run_probe('torch') == ('', ''), 'a process that says nothing'
+    died = subprocess.CompletedProcess([], -11, '', 'half a line')
+    monkeypatch.setattr(doctor.subprocess, 'run', lambda *_, **__: died)
     assert doctor.run_probe('torch')[1].endswith('the process was killed by signal 11')

@@ -16,7 +16,7 @@ _MODELS = {'models', 'datasets', 'checkpoint', 'drawing', *_SHARED}
 ALLOWED = {
     'version': set(),
     'utils': set(),
-    'registry': set(),
+    'registry': {'utils'},
     'published': {'utils'},
     'datasets': {'utils'},
     'drawing': {'utils'},
@@ -30,7 +30,7 @@ ALLOWED = {
     # For `custom_imports` of configs.
     'checkpoint_hook': {'checkpoint', 'engine'},
     # The face of the package, `convnext_mm/__init__.py`.
-    '': {'version'},
+    '': {'utils', 'version'},
 }
 #: Narrower than its room: module or package -> rooms that it may not import all the same.
 FORBIDDEN = {'engine.optimizers': {'models'}, 'apis.arguments': {'models', 'engine', 'evaluation', 'swap'}}
