@@ -2,7 +2,7 @@
 
 Inference, training step (forward and backward, no drop path) and the bytes that autograd keeps, in float32 and under
 bfloat16 autocast; float32 is not TF32. Each size and task has a process of its own, in which all take turns. Prints
-tables and writes JSON, as it stands after every size and task, and a PNG chart. Half an hour on two cores.
+tables, and writes JSON, after every size and task, and a PNG chart. Half an hour on two cores.
 """
 import argparse
 import sys
@@ -26,12 +26,12 @@ from convnext_mm.models.arguments import parse_arch
 from convnext_mm.utils.progress import Bar, Line
 
 PRECISIONS = ('float32', 'bfloat16')
-#: So many times the fastest peer's time, and a peer cannot turn out the fastest.
+#: A peer that takes so many times as long as the fastest cannot turn out the fastest.
 SLOW = 1.3
 
 
 class Size(NamedTuple):
-    """Images of a measurement."""
+    """The images of a measurement."""
 
     batch: int
     height: int
@@ -50,7 +50,7 @@ class Plan(NamedTuple):
     seconds: dict
     rounds: tuple
     quick: bool = False
-    #: Name -> tasks, sizes and precisions that a compiled model is measured in: a compilation takes up to a minute.
+    #: Name -> tasks, sizes and precisions in which a compiled model is measured: a compilation takes up to a minute.
     compiled: dict = {}
     #: Names of those measured in float32 too; all if empty.
     float32: tuple = ()
@@ -59,7 +59,7 @@ class Plan(NamedTuple):
     precisions: tuple = PRECISIONS
 
     def includes(self, contestant, task, size, precision):
-        """Whether a contestant is measured in one of the precisions, in one task at one size."""
+        """Return whether a contestant is measured in a precision, in a task at a size."""
         if contestant.compiled:
             places = self.compiled.get(contestant.name, ((), (), ()))
             return all(value in some for value, some in zip((task, str(size), precision), places))
@@ -67,7 +67,7 @@ class Plan(NamedTuple):
 
 
 def full_plan(device):
-    """The plan of a machine: a GPU gets eight times the images, and takes a tenth of the time."""
+    """Return the plan of a machine: a GPU gets eight times the images, and takes a tenth of the time."""
     factor = 8 if device == 'cuda' else 1
     sizes = tuple(Size(batch * factor, *shape) for batch, *shape in ((16, 224, 224), (2, 512, 512), (1, 800, 1280)))
     if device == 'cuda':
@@ -106,18 +106,18 @@ class Trial:
         self.own_gradients = None
 
     def forward(self):
-        """The outputs, in the trial's precision."""
+        """Return the outputs, in the trial's precision."""
         with torch.autocast(self.images.device.type, torch.bfloat16, self.precision == 'bfloat16'):
             return self.model(self.images)
 
     def backward(self, outputs):
-        """Gradients of the parameters."""
+        """Compute the gradients of the parameters."""
         if self.own_gradients is None:
             self.own_gradients = [g.to(output.dtype) for g, output in zip(self.gradients, outputs)]
         torch.autograd.backward(outputs, self.own_gradients)
 
     def clear(self):
-        """As an optimizer leaves it: no gradients."""
+        """Drop the gradients, as an optimizer does."""
         self.model.zero_grad(set_to_none=True)
 
     def __call__(self):
@@ -130,7 +130,11 @@ class Trial:
         return outputs
 
     def first(self):
-        """The first run: outputs, bytes kept for the backward pass and the parameters' gradients by official names."""
+        """Run for the first time.
+
+        Returns:
+            tuple: Outputs, bytes kept for the backward pass, and the parameters' gradients by official names.
+        """
         if self.task == 'inference':
             return self(), None, None
         self.clear()
@@ -141,7 +145,7 @@ class Trial:
         return outputs, kept, peers.official({name: p.grad.contiguous() for name, p in self.model.named_parameters()})
 
     def peak_bytes(self):
-        """Most memory of a GPU that a run takes, its parameters included; None elsewhere."""
+        """Return the most memory of a GPU that a run takes, its parameters included; None elsewhere."""
         if self.images.device.type != 'cuda':
             return None
         self.clear()
@@ -154,14 +158,17 @@ class Trial:
 
 
 def output_gradients(arch, size, device):
-    """Random gradients of the four outputs, the same for all."""
+    """Return random gradients of the four outputs, the same for all."""
     generator = torch.Generator().manual_seed(2)
     return [torch.randn(size.batch, c, size.height // (4 * 2 ** i), size.width // (4 * 2 ** i),
                         generator=generator).to(device) for i, c in enumerate(arch.channels)]
 
 
 def beaten(rows, warm):
-    """Those that no bar is judged by: of equal architecture, but not mmpretrain's, and much slower than the fastest."""
+    """Return the contestants by which no bar is judged.
+
+    They are of equal architecture, not mmpretrain's, and much slower than the fastest.
+    """
     peers_of = {}
     for row in rows:
         if row['equal'] and not row['name'].startswith((peers.OURS, peers.MMPRETRAIN)):
@@ -173,7 +180,7 @@ def prepare(trial, row, reference):
     """Run a trial for the first time, compare its results with the reference and note what is not timed in ``row``.
 
     Returns:
-        tuple: Outputs and gradients to compare with: these if there were none.
+        tuple: The reference, outputs and gradients: those of this trial where there was none.
     """
     outputs, row['kept'], grads = trial.first()
     name, precision = row['name'], row['precision']
@@ -188,77 +195,117 @@ def prepare(trial, row, reference):
     return reference
 
 
+class Cell:
+    """One task at one size: trials are added one by one, then timed in turn.
+
+    Args:
+        task (str): ``inference`` or ``training``.
+        size (Size): Of the images.
+        plan (Plan): How much is measured.
+        peaks (Peaks): What the machine reaches.
+    """
+
+    def __init__(self, task, size, plan, peaks):
+        self.task, self.size, self.plan, self.peaks, self.device = task, size, plan, peaks, environment.device()
+        arch, generator = parse_arch(plan.arch), torch.Generator().manual_seed(1)
+        self.images = torch.randn(size.batch, 3, size.height, size.width, generator=generator).to(self.device)
+        self.gradients = output_gradients(arch, size, self.device) if task == 'training' else None
+        self.stages = limits.convnext_stages(arch, size.batch, size.height, size.width)
+        #: Contestant of another architecture -> the work of its forward pass.
+        self.works = {}
+        #: Outputs and gradients that all contestants of equal architecture must have.
+        self.reference = None
+        #: A row of results for each contestant and precision; both -> a call, and the seconds that it took when warm.
+        self.rows, self.calls, self.warm = [], {}, {}
+
+    def _row(self, name, precision, equal):
+        return dict(task=self.task, size=str(self.size), batch=self.size.batch, name=name, precision=precision,
+                    equal=equal)
+
+    def _add_row(self, row, call, seconds, work):
+        key = row['name'], row['precision']
+        row['limit_seconds'] = self.peaks.seconds(work, row['precision'], self.task)
+        self.calls[key], self.warm[key] = call, seconds
+        self.rows.append(row)
+
+    def add(self, contestant, precision):
+        """Run a contestant until it is warm, and check its results; add it unless it fails."""
+        trial = Trial(contestant, precision, self.task, self.images, self.gradients)
+        row = self._row(contestant.name, precision, contestant.equal)
+        try:
+            self.reference = prepare(trial, row, self.reference)
+            seconds = measure.warm_up(trial)
+        finally:
+            trial.clear()
+        if contestant.equal:
+            work = limits.convnext_work(self.stages)
+        else:
+            if contestant.name not in self.works:
+                self.works[contestant.name] = limits.counted_work(trial.forward)
+            work = self.works[contestant.name]
+        self._add_row(row, trial, seconds, work)
+
+    def add_limit(self, precision):
+        """Add the network's own products and copies alone."""
+        call = limits.OwnShapes(self.stages, precision, self.device)
+        row = dict(self._row(limits.OWN_SHAPES, precision, equal=False), kept=None, peak_memory=None)
+        self._add_row(row, call, measure.warm_up(call), limits.convnext_work(self.stages))
+
+    def measure(self):
+        """Time all in turn; return the rows with samples, medians and quartiles."""
+        rounds = measure.plan_rounds(self.plan.seconds[self.task], self.warm, beaten(self.rows, self.warm),
+                                     *self.plan.rounds)
+        bar = Bar(sum(rounds.values()), f'{self.task} {self.size}: runs')
+        samples = measure.interleave(self.calls, rounds, self.warm, bar.add)
+        for call in self.calls.values():
+            if isinstance(call, Trial):
+                call.clear()
+        for row in self.rows:
+            row['samples'] = samples[row['name'], row['precision']]
+            row.update(measure.spread(row['samples'])._asdict())
+        return self.rows
+
+
 def measure_cell(contestants, task, size, plan, peaks, missing, progress):
-    """All contestants in one task at one size; others' and compiled ones that fail are noted in ``missing``.
+    """Measure all contestants in one task at one size.
+
+    A contestant that fails is noted in ``missing``, unless it is this package's own, whose error is raised.
 
     Returns:
-        list[dict]: A row for each contestant and precision, see ``show.py``; the differences of what was checked among
-        it.
+        list[dict]: A row for each contestant and precision, as ``show.py`` takes them.
     """
-    device, arch = environment.device(), parse_arch(plan.arch)
-    images = torch.randn(size.batch, 3, size.height, size.width, generator=torch.Generator().manual_seed(1)).to(device)
-    gradients = output_gradients(arch, size, device) if task == 'training' else None
-    stages = limits.convnext_stages(arch, size.batch, size.height, size.width)
-    entrants = [c for c in contestants if task in c.tasks]
-    rows, calls, warm, reference, works = [], {}, {}, None, {}
-    for contestant in entrants:
+    cell = Cell(task, size, plan, peaks)
+    for contestant in contestants:
         for precision in plan.precisions:
-            if not plan.includes(contestant, task, size, precision):
+            if task not in contestant.tasks or not plan.includes(contestant, task, size, precision):
                 continue
             progress(f'{task} {size}: {contestant.name}, {precision}')
-            trial = Trial(contestant, precision, task, images, gradients)
-            row = dict(task=task, size=str(size), batch=size.batch, name=contestant.name, precision=precision,
-                       equal=contestant.equal)
             try:
-                reference = prepare(trial, row, reference)
-                seconds = measure.warm_up(trial)
+                cell.add(contestant, precision)
             except Exception as error:
                 if contestant.name == peers.OURS:
                     raise
                 # Compilers have bugs of their own, and memory ends.
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 missing[f'{contestant.name}, {task} {size}, {precision}'] = reason
-                continue
-            finally:
-                trial.clear()
-            if not contestant.equal and contestant.name not in works:
-                works[contestant.name] = limits.counted_work(trial.forward)
-            work = works.get(contestant.name) or limits.convnext_work(stages)
-            row['limit_seconds'] = peaks.seconds(work, precision, task)
-            calls[contestant.name, precision], warm[contestant.name, precision] = trial, seconds
-            rows.append(row)
     if task == 'inference':
         for precision in plan.precisions:
-            key = limits.OWN_SHAPES, precision
-            calls[key] = limits.OwnShapes(stages, precision, device)
-            warm[key] = measure.warm_up(calls[key])
-            rows.append(dict(task=task, size=str(size), batch=size.batch, name=limits.OWN_SHAPES, precision=precision,
-                             equal=False, kept=None, peak_memory=None,
-                             limit_seconds=peaks.seconds(limits.convnext_work(stages), precision, task)))
-    rounds = measure.plan_rounds(plan.seconds[task], warm, beaten(rows, warm), *plan.rounds)
-    bar = Bar(sum(rounds.values()), f'{task} {size}: runs')
-    samples = measure.interleave(calls, rounds, warm, bar.add)
-    for trial in calls.values():
-        if isinstance(trial, Trial):
-            trial.clear()
-    for row in rows:
-        row['samples'] = samples[row['name'], row['precision']]
-        row.update(measure.spread(row['samples'])._asdict())
-    return rows
+            cell.add_limit(precision)
+    return cell.measure()
 
 
 def measure_alone(task, size, plan, peaks):
-    """:func:`measure_cell` of all contestants that there are, for a process of its own: rows, and what is missing."""
+    """Run :func:`measure_cell` for all contestants, in a process of its own; return the rows, and what is missing."""
     environment.set_tf32(False)
     warnings.filterwarnings('ignore', module='torch')
-    # Every load would say so.
+    # Else every load of weights says so.
     MMLogger.get_instance('benchmark', log_level='ERROR')
     contestants, missing = peers.build(plan.arch, environment.device(), plan.compiled)
     return measure_cell(contestants, task, size, plan, peaks, missing, Line(sys.stderr).show), missing
 
 
 def measure_all(plan, save=lambda results: None):
-    """Everything that a plan has: the results, ready for JSON; ``save`` gets them as they grow."""
+    """Measure all that a plan has; return the results, ready for JSON. ``save`` gets them as they grow."""
     environment.set_tf32(False)
     line, described = Line(sys.stderr), environment.describe()
     device = described['device']

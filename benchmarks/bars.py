@@ -11,41 +11,41 @@ LARGE = ('512x512', '800x1280')
 
 
 class Results:
-    """Rows of results, looked up."""
+    """Rows of results, for looking up."""
 
     def __init__(self, rows):
         self.rows = {(row['task'], row['size'], row['precision'], row['name']): row for row in rows}
         self.cells = list(dict.fromkeys((row['task'], row['size'], row['precision']) for row in rows))
 
     def get(self, task, size, precision, names, field='median'):
-        """The least of a field over some names; None where there is none."""
+        """Return the least of a field over some names; None where there is none."""
         rows = [self.rows.get((task, size, precision, name)) for name in names]
         return min((row[field] for row in rows if row and row.get(field) is not None), default=None)
 
     def share(self, task, size, precision, ours, theirs, field='median', their_precision=None):
-        """Our value as a share of theirs, the least of each; None where one is missing."""
+        """Return our value as a share of theirs, the least of each; None where one is missing."""
         mine = self.get(task, size, precision, ours, field)
         other = self.get(task, size, their_precision or precision, theirs, field)
         return mine / other if mine is not None and other else None
 
     def speed(self, *cell, **kwargs):
-        """How many times as fast ours is."""
+        """Return how many times as fast ours is."""
         share = self.share(*cell, **kwargs)
         return share and 1 / share
 
     def equal_peers(self, *cell):
-        """Names of other packages' contestants of equal architecture, compiled ones excepted."""
+        """Return the names of other packages' contestants of equal architecture, except compiled ones."""
         return [row['name'] for key, row in self.rows.items() if key[:3] == cell and row['equal']
                 and row['name'] not in (OURS, OURS_CP, OURS_COMPILED, TIMM_COMPILED)]
 
     def over(self, task, value):
-        """``value(task, size, precision)`` of all cells of a task that have one."""
+        """Return ``value(task, size, precision)`` of all cells of a task that have one."""
         values = [value(*cell) for cell in self.cells if cell[0] == task]
         return [v for v in values if v is not None]
 
 
 def _row(name, sign, bar, measured, unit='x'):
-    """A bar beside what was measured; ``measured`` None is not held or missed."""
+    """Return a bar beside what was measured; it is neither held nor missed where ``measured`` is None."""
     return dict(name=name, sign=sign, bar=bar, unit=unit, measured=measured,
                 held=None if measured is None else bool(_COMPARE[sign](measured, bar)))
 
@@ -78,7 +78,7 @@ def _on_cpu(results):
 
 def _on_gpu(results):
     def entrant(*cell):
-        """Ours, compiled where that is faster."""
+        """Return ours, compiled where that is faster."""
         return [min((OURS_COMPILED, OURS), key=lambda name: results.get(*cell, [name]) or math.inf)]
     for task, theirs, what, bar in (
             ('inference', MMPRETRAIN, 'mmpretrain', 2.), ('inference', TIMM_COMPILED, 'timm under torch.compile', 1.15),
@@ -92,7 +92,7 @@ def _on_gpu(results):
 
 
 def judge(results):
-    """Every bar of the machine's kind beside what was measured.
+    """Return every bar of the machine's kind beside what was measured.
 
     Args:
         results (dict): Of ``backbone.measure_all``: ``rows``, ``startup`` or None, and ``environment`` with ``device``.

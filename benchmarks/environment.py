@@ -19,7 +19,7 @@ DISTRIBUTIONS = ('torch', 'torchvision', 'timm', 'mmengine', 'onedl-mmengine', '
 
 
 def _cpu():
-    """Model name and the flags of ``FLAGS`` that the processor has."""
+    """Return the model name and the flags of ``FLAGS`` that the processor has."""
     text = Path('/proc/cpuinfo').read_text() if os.path.exists('/proc/cpuinfo') else ''
     name = re.search(r'^model name\s*: (.*)$', text, re.M)
     flags = re.search(r'^(?:flags|Features)\s*: (.*)$', text, re.M)
@@ -38,22 +38,22 @@ def _versions():
 
 
 def device():
-    """``cuda`` where there is a GPU, else ``cpu``."""
+    """Return ``cuda`` where there is a GPU, else ``cpu``."""
     return 'cuda' if torch.cuda.is_available() else 'cpu'
 
 
 def has_bfloat16():
-    """Whether there is something to gain from bfloat16: on a CPU, whether oneDNN computes in it (AVX-512)."""
+    """Return whether bfloat16 gains anything: on a CPU, whether oneDNN computes in it (AVX-512)."""
     return device() == 'cuda' or torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def set_tf32(on):
-    """Whether a GPU rounds float32 to TF32; torch's own choice differs between products and convolutions."""
+    """Set whether a GPU rounds float32 to TF32; torch's defaults differ between products and convolutions."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = on
 
 
 def describe():
-    """The environment of a measurement, ready for JSON."""
+    """Return the environment of a measurement, ready for JSON."""
     name, flags = _cpu()
     found = dict(
         device=device(), cpu=name, cpu_flags=flags, cpu_capability=torch.backends.cpu.get_cpu_capability(),
@@ -71,13 +71,13 @@ def describe():
 
 
 def file_name(environment):
-    """A name for the results of some hardware: ``intel-r-xeon-r-processor-2-threads``."""
+    """Return a name for the results of some hardware: ``intel-r-xeon-r-processor-2-threads``."""
     text = environment.get('gpu') or '{cpu} {cpu_capability} {threads} threads'.format(**environment)
     return re.sub(r'[^a-z0-9]+', '-', text.lower()).strip('-')
 
 
 def describe_in_words(environment):
-    """One line: hardware, threads, torch."""
+    """Return one line: hardware, threads, torch."""
     hardware = environment.get('gpu') or (f'{environment["cpu"]} ({", ".join(environment["cpu_flags"])}), '
                                           f'{environment["threads"]} threads')
     return f'{hardware}, torch {environment["versions"]["torch"]}, {environment["date"]}'

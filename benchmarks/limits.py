@@ -39,14 +39,14 @@ class Peaks(NamedTuple):
     copy: float
 
     def seconds(self, work, precision, task):
-        """The least time for a forward pass, or forward and backward."""
+        """Return the least time for a forward pass, or forward and backward."""
         size = getattr(torch, precision).itemsize
         seconds = work.flops / self.flops[precision] + 2 * size * work.depthwise / self.copy
         return seconds * (TRAINING if task == 'training' else 1)
 
 
 def measure_peaks(device, precisions, quick=False):
-    """``Peaks`` of a device: the best of a few calls each."""
+    """Measure the ``Peaks`` of a device: the best of a few calls each."""
     times = 2 if quick else 7
     flops = {}
     for precision in precisions:
@@ -74,7 +74,7 @@ class Stage(NamedTuple):
 
 
 def convnext_stages(arch, batch, height, width, in_channels=3):
-    """``Stage`` of each of the four; ``arch`` has depths and channels."""
+    """Return the ``Stage`` of each of the four; ``arch`` has depths and channels."""
     stages = []
     for i, (depth, channels) in enumerate(zip(arch.depths, arch.channels)):
         stride = 4 * 2 ** i
@@ -84,7 +84,7 @@ def convnext_stages(arch, batch, height, width, in_channels=3):
 
 
 def convnext_work(stages):
-    """``Work`` of a ConvNeXt's forward pass."""
+    """Return the ``Work`` of a ConvNeXt's forward pass."""
     flops = sum(2 * s.rows * s.channels * (s.patch + 8 * s.channels * s.blocks) for s in stages)
     return Work(flops, sum(s.rows * s.channels * s.blocks for s in stages))
 
@@ -114,12 +114,12 @@ class OwnShapes:
 
 
 def _multiply(x, weight, bias, out):
-    """``F.linear`` into memory that is there: none is free in a limit."""
+    """Compute ``F.linear`` into memory that is there: a limit asks for none."""
     torch.addmm(bias, x, weight.t(), out=out)
 
 
 def counted_work(forward):
-    """``Work`` of any forward pass, counted by running it once."""
+    """Run a forward pass once to count its ``Work``."""
     depthwise = []
 
     def convolution(x, weight, bias, stride, padding, dilation, transposed, *args, out_shape=None, **kwargs):

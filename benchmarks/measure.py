@@ -29,7 +29,7 @@ class Spread(NamedTuple):
 
 
 def spread(samples):
-    """Median and quartiles of one sample or more."""
+    """Return the median and quartiles of one sample or more."""
     if len(samples) == 1:
         return Spread(*samples * 3)
     low, median, high = statistics.quantiles(samples, n=4, method='inclusive')
@@ -43,7 +43,7 @@ def synchronize():
 
 
 def time_call(call, repeats=1):
-    """Seconds of ``call()``, the mean of ``repeats`` without a pause."""
+    """Return the seconds of ``call()``, the mean of ``repeats`` without a pause."""
     synchronize()
     start = time.perf_counter()
     for _ in range(repeats):
@@ -53,7 +53,7 @@ def time_call(call, repeats=1):
 
 
 def warm_up(call):
-    """Call until ``WARM`` seconds are over; the seconds of the last call."""
+    """Call until ``WARM`` seconds are over; return the seconds of the last call."""
     spent = last = time_call(call)
     while spent < WARM:
         last = time_call(call)
@@ -66,7 +66,7 @@ def interleave(calls, rounds, first=None, step=lambda: None):
 
     Args:
         calls (dict[str, Callable]): What is timed, warm already.
-        rounds (dict[str, int]): Samples of each; who has had his is passed over.
+        rounds (dict[str, int]): Samples of each; a call that has had all of its own is passed over.
         first (dict[str, float], optional): Seconds of a call each, as seen in warm-up: short ones are repeated within
             a sample.
         step (Callable): Called after every sample.
@@ -91,7 +91,7 @@ def interleave(calls, rounds, first=None, step=lambda: None):
 
 
 def plan_rounds(seconds, warm, slow, least, most):
-    """Rounds of each call, so that all fit into ``seconds`` if the least do.
+    """Return the rounds of each call, so that all fit into ``seconds`` if the least do.
 
     Args:
         seconds (float): For all calls in all rounds.
@@ -107,7 +107,7 @@ def plan_rounds(seconds, warm, slow, least, most):
 
 
 def alone(function, *arguments):
-    """``function(*arguments)`` in a new process.
+    """Return ``function(*arguments)``, run in a new process.
 
     What ran before in a process changes the times of what follows: memory that the C library has kept is used again,
     and costs nothing, where else the kernel has to hand out and clear new pages for every large result.
@@ -123,7 +123,7 @@ def alone(function, *arguments):
 
 
 def process_bytes(*fields):
-    """Some fields of this process's ``/proc/self/status``, in bytes.
+    """Return some fields of this process's ``/proc/self/status``, in bytes.
 
     ``VmHWM`` is the most that was resident. (``getrusage`` knows another one, which a process takes over from the one
     that started it.)
@@ -142,7 +142,7 @@ class _Kept:
 
 
 def kept_bytes(forward, parameters):
-    """Bytes that autograd keeps for the backward pass of ``forward()``, and its outputs.
+    """Return the bytes that autograd keeps for the backward pass of ``forward()``, and its outputs.
 
     Counted over distinct storages, whole ones: a view keeps all that it is a view of. What the graph keeps is what
     nodes saved, in custom functions and as inputs of checkpointed blocks too, and tensors that custom functions hold
@@ -171,7 +171,7 @@ def kept_bytes(forward, parameters):
 
 
 def _nodes(outputs):
-    """Every node of the graph behind some tensors."""
+    """Return every node of the graph behind some tensors."""
     stack, seen = [output.grad_fn for output in outputs], set()
     while stack:
         node = stack.pop()
@@ -182,7 +182,7 @@ def _nodes(outputs):
 
 
 def _held(value):
-    """Tensors in a value, lists and tuples entered."""
+    """Return the tensors in a value, and in lists and tuples of it."""
     if torch.is_tensor(value):
         return [value]
     return [tensor for entry in value for tensor in _held(entry)] if isinstance(value, (list, tuple)) else []

@@ -40,7 +40,7 @@ class Contestant(NamedTuple):
 
 
 class WithNorms(nn.Module):
-    """A body's four maps behind the output norms that it lacks, delivered contiguous as mmpretrain does."""
+    """A body with the output norms that it lacks; its four maps are contiguous, as mmpretrain's are."""
 
     def __init__(self, body, features, channels):
         super().__init__()
@@ -54,7 +54,7 @@ class WithNorms(nn.Module):
 
 
 def randomise(model, seed=0):
-    """Random values for all parameters: at the initial layer scale blocks do nothing, and any features agree."""
+    """Give all parameters random values: at the initial layer scale blocks do nothing, and any features agree."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -66,16 +66,16 @@ def randomise(model, seed=0):
 
 
 def official(tensors):
-    """Tensors by a model's own names, such as its gradients, by the official names and in the official shapes."""
+    """Return tensors by a model's own names, such as its gradients, under the official names and in official shapes."""
     parsed = parse(tensors)
     return {**parsed.backbone, **{name: tensor for name, tensor in parsed.others.items() if name.startswith('norm')}}
 
 
-def _with_norms(body, features, format, weights, channels):
-    """``WithNorms`` of a body with a backbone's weights."""
+def _with_norms(body, features, naming, weights, channels):
+    """Return the ``WithNorms`` of a body, with a backbone's weights."""
     model = WithNorms(body, features, channels)
     norms = {name: tensor for name, tensor in weights.items() if name.startswith('norm')}
-    renamed = convert({name: tensor for name, tensor in weights.items() if name not in norms}, format)
+    renamed = convert({name: tensor for name, tensor in weights.items() if name not in norms}, naming)
     # The linear layers may be convolutions of 1x1.
     shapes = {name: parameter.shape for name, parameter in body.named_parameters()}
     norms.update((f'body.{name}', tensor.reshape(shapes[name])) for name, tensor in renamed.items())
@@ -139,8 +139,26 @@ def _swin(arch, weights):
 PEERS = {'mmpretrain': _mmpretrain, 'timm': _timm, 'torchvision': _torchvision, 'mmdet': _swin}
 
 
+def _ours(name, compiled, missing):
+    """Return this package's contestants, with ``compiled`` the compiled one too, or a note in ``missing``."""
+    first = randomise(ConvNeXt(name, layer_scale_init_value=1.))
+
+    def variant(**kwargs):
+        model = ConvNeXt(name, layer_scale_init_value=1., **kwargs)
+        model.load_state_dict(first.state_dict())
+        return model
+    contestants = [Contestant(OURS, first), Contestant(OURS_CP, variant(with_cp=True), tasks=('training',))]
+    if compiled:
+        try:
+            contestants.append(Contestant(OURS_COMPILED, variant(compile=True), compiled=True))
+        # An old torch cannot.
+        except ArgumentValueError as error:
+            missing[OURS_COMPILED] = str(error)
+    return contestants
+
+
 def build(name, device, compiled=()):
-    """All contestants that the installed packages bring, on equal weights without drop path, ours first.
+    """Build all contestants that the installed packages bring, on equal weights without drop path, ours first.
 
     Args:
         name (str): A key of ``convnext_mm.ARCHS``.
@@ -150,26 +168,14 @@ def build(name, device, compiled=()):
     Returns:
         tuple: A list of ``Contestant``, and ``{package or contestant: why it is missing}``.
     """
-    arch, missing = ARCHS[name], {}
-    first = randomise(ConvNeXt(name, layer_scale_init_value=1.))
-    weights = first.state_dict()
-
-    def variant(**kwargs):
-        model = ConvNeXt(name, layer_scale_init_value=1., **kwargs)
-        model.load_state_dict(weights)
-        return model
-    contestants = [Contestant(OURS, first), Contestant(OURS_CP, variant(with_cp=True), tasks=('training',))]
-    if OURS_COMPILED in compiled:
-        try:
-            contestants.append(Contestant(OURS_COMPILED, variant(compile=True), compiled=True))
-        # An old torch cannot.
-        except ArgumentValueError as error:
-            missing[OURS_COMPILED] = str(error)
+    missing = {}
+    contestants = _ours(name, OURS_COMPILED in compiled, missing)
+    weights = contestants[0].model.state_dict()
     for package, peers in PEERS.items():
         try:
             # Some packages greet on stdout when they are imported.
             with contextlib.redirect_stdout(sys.stderr):
-                contestants += peers(arch, weights)
+                contestants += peers(ARCHS[name], weights)
         # Toolboxes assert each other's versions, and fail under others in ways of their own.
         except Exception as error:
             missing[package] = ' '.join(str(error).split()) or type(error).__name__
@@ -184,7 +190,7 @@ def build(name, device, compiled=()):
 
 
 def difference(tensors, reference):
-    """Largest difference of some tensors, as a share of the largest value of the one that it is in."""
+    """Return the largest difference of some tensors, as a share of the largest value of the one that it is in."""
     # torch's maximum is NaN where there is one; Python's need not be.
     return torch.stack([(a.float() - b.float()).abs().max() / b.float().abs().max().clamp(min=1e-12)
                         for a, b in zip(tensors, reference, strict=True)]).max().item()

@@ -15,7 +15,7 @@ PALE = dict(float32='#b3c7dc', bfloat16='#f3d0b1')
 
 
 def place(out, quick):
-    """The folder for results, known to be writable.
+    """Return the folder for results, known to be writable.
 
     Raises:
         UserError: It cannot be written.
@@ -26,7 +26,7 @@ def place(out, quick):
 
 
 def write_json(results, path):
-    """Write ``path``.json complete or not at all; returns its path."""
+    """Write ``path``.json complete or not at all; return its path."""
     target = path.with_name(f'{path.name}.json')
     with whole_file(target) as temporary:
         temporary.write_text(json.dumps(results, indent=1) + '\n')
@@ -65,7 +65,7 @@ def _mega(value):
 
 
 def grouped(rows, *keys):
-    """``{values of some keys: rows}``, in the order of the rows."""
+    """Return ``{values of some keys: rows}``, in the order of the rows."""
     groups = {}
     for row in rows:
         groups.setdefault(tuple(row[key] for key in keys), []).append(row)
@@ -73,7 +73,7 @@ def grouped(rows, *keys):
 
 
 def _cell_table(task, size, rows):
-    """The table of one size in one task."""
+    """Return the table of one size in one task."""
     medians = {(row['name'], row['precision']): row['median'] for row in rows}
 
     def cells(row):
@@ -90,7 +90,7 @@ def _cell_table(task, size, rows):
 
 
 def bars_table(bars):
-    """Bar, measured, held or not."""
+    """Return the table of bars: what was measured, held or not."""
     def cells(bar):
         unit = f' {bar["unit"]}'.rstrip()
         measured = 'not measured' if bar['measured'] is None else f'{bar["measured"]:.3g}{unit}'
@@ -113,7 +113,7 @@ def _startup_in_words(start):
 
 
 def backbone_tables(results):
-    """All that ``backbone.py`` prints in the end."""
+    """Return all that ``backbone.py`` prints in the end."""
     parts = [describe_in_words(results['environment']), _peaks_in_words(results['peaks'])]
     parts += [f'without {package}: {why}' for package, why in results['missing'].items()]
     parts += [_cell_table(*key, rows) for key, rows in grouped(results['rows'], 'task', 'size').items()]
@@ -130,7 +130,7 @@ def _plain(value):
 
 
 def _bars(axes, rows, value, spread=False):
-    """Horizontal bars, one for each name and precision; ours in full colours."""
+    """Draw horizontal bars, one for each name and precision; ours in full colours."""
     names = list(dict.fromkeys(row['name'] for row in rows))
     precisions = list(dict.fromkeys(row['precision'] for row in rows))
     height = .8 / len(precisions)
@@ -156,7 +156,7 @@ def _legend(figure, rows):
 
 
 def chart(title, environment, panels, rows, columns):
-    """A figure of panels, ``(title, rows, value, spread)`` each."""
+    """Return a figure of panels, ``(title, rows, value, spread)`` each."""
     # Without pyplot, which would want a display or change the process's settings.
     from matplotlib.figure import Figure
     lines = -(-len(panels) // columns)
@@ -171,7 +171,7 @@ def chart(title, environment, panels, rows, columns):
 
 
 def backbone_chart(results):
-    """A line of panels for each task and one for the bytes kept, a column for each size."""
+    """Return a figure with a line of panels for each task and one for the bytes kept, a column for each size."""
     rows = results['rows']
     panels = [(f'{task}, {size}, batch {some[0]["batch"]}: ms', some, lambda row: 1e3 * row['median'], True)
               for task in ('inference', 'training')
@@ -183,7 +183,7 @@ def backbone_chart(results):
 
 
 def _method_table(method, rows):
-    """A method's table: a line for each backbone, ``rows`` of both tasks."""
+    """Return a method's table: a line for each backbone, ``rows`` of both tasks."""
     lines = []
     for (name,), (inference, training) in grouped(rows, 'name').items():
         shares = [_share(row['limit_seconds'] / row['median']) for row in (inference, training)]
@@ -196,7 +196,7 @@ def _method_table(method, rows):
 
 
 def detector_tables(results):
-    """All that ``detector.py`` prints in the end."""
+    """Return all that ``detector.py`` prints in the end."""
     parts = [describe_in_words(results['environment']), _peaks_in_words(results['peaks'])]
     parts += [f'without {package}: {why}' for package, why in results['missing'].items()]
     parts += [_method_table(method, rows) for (method,), rows in grouped(results['rows'], 'method').items()]
@@ -204,7 +204,7 @@ def detector_tables(results):
 
 
 def detector_chart(results):
-    """A line of panels for each of inference, training and memory, a column for each method."""
+    """Return a figure with a line of panels for each of inference, training and memory, a column for each method."""
     rows, panels = results['rows'], []
     for task, title, value in (('inference', 'inference, ms', lambda row: 1e3 * row['median']),
                                ('training', 'training iteration, ms', lambda row: 1e3 * row['median']),

@@ -26,8 +26,8 @@ start = time.perf_counter()
 ConvNeXt('tiny')
 print(time.perf_counter() - start)
 """
-#: Memory is looked at every few milliseconds: the kernel keeps a peak of all that is resident, pages of the file
-#: included, which are the cache's and not a copy; of a process's own pages it keeps none.
+#: Looks at the memory every few milliseconds: the kernel keeps a peak of all resident pages, but none of a process's
+#: own. Pages of the file are resident too, though they are the cache's and no copy.
 _LOAD = """
 import json, sys, threading, time
 import torch
@@ -63,7 +63,7 @@ print(json.dumps(dict(model=sum(p.numel() * p.element_size() for p in model.para
 
 
 def child(code, *arguments):
-    """Last line that some code printed, in a process of its own that finds this package and this folder.
+    """Run some code in a process of its own that finds this package and this folder; return the last line it printed.
 
     Raises:
         UserError: It failed, with the last line of its error.
@@ -78,23 +78,22 @@ def child(code, *arguments):
 
 
 def write_checkpoint(arch, path):
-    """A file of a backbone's random weights, as training saves them."""
+    """Write a file of a backbone's random weights, as training saves them."""
     from convnext_mm import ConvNeXt
     torch.save({'state_dict': ConvNeXt(arch).state_dict(), 'meta': {}}, path)
 
 
 def measure(quick=False, progress=lambda text: None):
-    """Seconds of import and construction, and the memory that loading takes.
+    """Measure the seconds of import and construction, and the memory that loading takes.
 
     Args:
         quick (bool): Fewer processes, and a smaller checkpoint. Defaults to False.
         progress (Callable): Called with what comes next.
 
     Returns:
-        dict: ``import_seconds`` beyond torch and mmengine, ``class_seconds`` of
-        the backbone beyond that, ``build_seconds`` of ``tiny``, and ``load``: the bytes
-        of the ``model``, the ``growth`` of the process's own memory while it loaded, the same with pages of the file,
-        and ``seconds``.
+        dict: ``import_seconds`` beyond torch and mmengine, ``class_seconds`` of the backbone beyond that,
+        ``build_seconds`` of ``tiny``, and ``load``: the bytes of the ``model``, the ``growth`` of the process's own
+        memory while it loaded, the same with pages of the file, and ``seconds``.
     """
     times, arch = (1, 'atto') if quick else (5, 'xlarge')
     progress('import')

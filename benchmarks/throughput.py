@@ -1,8 +1,8 @@
 """The paper's claim measured again, ConvNeXt against Swin of the same size: python benchmarks/throughput.py [--quick]
 
 Classifiers of 224x224 images as in the paper's table 12: inference in TF32, ConvNeXt channels-last. Swin is timm's,
-ConvNeXt timm's and this package's backbone behind a classifier's head. Random weights. Prints a table and writes JSON,
-as it stands after every size, and a PNG chart. A minute on a GPU, half an hour on two cores.
+ConvNeXt timm's and this package's backbone with a classifier's head. Random weights. Prints a table, and writes JSON,
+after every size, and a PNG chart. A minute on a GPU, half an hour on two cores.
 """
 import argparse
 import sys
@@ -34,7 +34,7 @@ class Plan(NamedTuple):
     #: Size -> images of a batch.
     batches: dict
     rounds: int
-    #: In place of every size's own.
+    #: Replaces the depths and channels of every size.
     arch: Arch | None = None
 
 
@@ -57,7 +57,7 @@ class Classifier(nn.Module):
 
 
 def build(size, arch):
-    """Name -> classifier; a Swin has the channels of the ConvNeXt of its size, and a head for every 32."""
+    """Return ``{name: classifier}``; a Swin has the channels of the ConvNeXt of its size, and a head for every 32."""
     import timm
     heads = [channels // 32 for channels in arch.channels]
     return {OURS: Classifier(arch),
@@ -66,7 +66,7 @@ def build(size, arch):
 
 
 def forward_of(model, images):
-    """A call of a model in eval mode, without gradients."""
+    """Return a call of a model in eval mode, without gradients."""
     def forward():
         with torch.no_grad():
             return model(images)
@@ -74,7 +74,7 @@ def forward_of(model, images):
 
 
 def measure_size(size, arch, batch, rounds, device):
-    """Seconds of a batch, name -> samples."""
+    """Measure the seconds of a batch; return ``{name: samples}``."""
     images, calls = torch.randn(batch, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1)).to(device), {}
     for name, model in build(size, arch).items():
         layout = torch.contiguous_format if name == SWIN else torch.channels_last
@@ -84,10 +84,10 @@ def measure_size(size, arch, batch, rounds, device):
 
 
 def measure_all(plan, save):
-    """Rows of all sizes, ready for JSON; ``save`` gets them as they grow."""
+    """Measure all sizes; return the results, ready for JSON. ``save`` gets them as they grow."""
     environment.set_tf32(True)
-    line, results = Line(sys.stderr), dict(environment=environment.describe(), paper=PAPER,
-                                                  quick=plan.arch is not None, rows=[])
+    line, results = Line(sys.stderr), dict(
+        environment=environment.describe(), paper=PAPER, quick=plan.arch is not None, rows=[])
     for size, batch in plan.batches.items():
         line.show(f'{size}, batch {batch}')
         samples = measure_size(size, plan.arch or ARCHS[size], batch, plan.rounds, results['environment']['device'])
@@ -98,7 +98,7 @@ def measure_all(plan, save):
 
 
 def table(results):
-    """All that is printed in the end."""
+    """Return all that is printed in the end."""
     lines = []
     for (size,), rows in show.grouped(results['rows'], 'size').items():
         speeds = {row['name']: row['batch'] / row['median'] for row in rows}
@@ -114,7 +114,7 @@ def table(results):
 
 
 def chart(results):
-    """A panel for each size."""
+    """Return a figure with a panel for each size."""
     groups = show.grouped(results['rows'], 'size')
     panels = [(f'{size}, batch {rows[0]["batch"]}: images/s', rows, lambda row: row['batch'] / row['median'], False)
               for (size,), rows in groups.items()]

@@ -122,7 +122,8 @@ def test_calls_are_in_turn(rounds, first, calls, monkeypatch):
     assert samples == {name: [10.] * n for name, n in rounds.items()}
 
 
-@pytest.mark.parametrize(('samples', 'expected'), [([3.], (3, 3, 3)), ([5., 1, 2, 3, 4], (3, 2, 4)), ([1., 2], (1.5, 1.25, 1.75))])
+@pytest.mark.parametrize(('samples', 'expected'), [
+    ([3.], (3, 3, 3)), ([5., 1, 2, 3, 4], (3, 2, 4)), ([1., 2], (1.5, 1.25, 1.75))])
 def test_spread(samples, expected):
     assert measure.spread(samples) == expected
 
@@ -135,7 +136,8 @@ def test_rounds(seconds, slow, rounds):
 
 
 def test_only_slow_peers_get_fewer_rounds():
-    warm = {peers.OURS: 9., peers.OURS_CP: 9., peers.MMPRETRAIN: 9., peers.SWIN: 9., 'timm linear': 1., 'timm conv': 1.4}
+    warm = {peers.OURS: 9., peers.OURS_CP: 9., peers.MMPRETRAIN: 9., peers.SWIN: 9., 'timm linear': 1.,
+            'timm conv': 1.4}
     rows = [dict(name=name, precision='float32', equal=name != peers.SWIN) for name in warm]
     assert backbone.beaten(rows, {(name, 'float32'): s for name, s in warm.items()}) == {('timm conv', 'float32')}
 
@@ -217,7 +219,8 @@ def made_up():
                peers.SWIN: .5, limits.OWN_SHAPES: .9}
     kept = {peers.OURS: 50., peers.OURS_CP: 20., peers.MMPRETRAIN: 100.}
     rows = [dict(task=task, size=size, precision=precision, name=name, kept=kept.get(name), peak_memory=kept.get(name),
-                 median=median * (1 if precision == 'float32' else .5), equal=name not in (peers.SWIN, limits.OWN_SHAPES))
+                 median=median * (1 if precision == 'float32' else .5),
+                 equal=name not in (peers.SWIN, limits.OWN_SHAPES))
             for task in ('inference', 'training') for size in ('224x224', '512x512', '800x1280')
             for precision in ('float32', 'bfloat16') for name, median in seconds.items()]
     return dict(rows=rows, environment=dict(device='cpu'),
@@ -242,7 +245,8 @@ BROKEN = [
     (lambda r: change(r, 'median', 1.05, name='timm linear', size='224x224', precision='float32', task='training'),
      ['training, worst of 6 cells: speed']),
     (lambda r: change(r, 'median', .5, name=peers.SWIN), []),
-    (lambda r: change(r, 'median', .8, name=limits.OWN_SHAPES, size='512x512', precision='float32'), ['share of the limit']),
+    (lambda r: change(r, 'median', .8, name=limits.OWN_SHAPES, size='512x512', precision='float32'),
+     ['share of the limit']),
     (lambda r: change(r, 'kept', 56, name=peers.OURS, size='224x224'), ['bytes kept for backward, of']),
     (lambda r: change(r, 'kept', 26, name=peers.OURS_CP, size='224x224'), ['bytes kept for backward, with_cp']),
     (lambda r: r['startup'].update(import_seconds=.2), ['import convnext_mm']),
@@ -274,7 +278,8 @@ def test_judge_of_a_gpu():
     assert bars.judge(results)[1]['held'] is False
 
 
-@pytest.mark.parametrize(('seconds', 'memory', 'held'), [(.5, 50, (True, True)), (.5, 70, (True, False)), (2., 70, (False, True))])
+@pytest.mark.parametrize(('seconds', 'memory', 'held'), [
+    (.5, 50, (True, True)), (.5, 70, (True, False)), (2., 70, (False, True))])
 def test_the_faster_of_ours_is_judged_on_a_gpu(seconds, memory, held):
     results = made_up()
     results['environment']['device'] = 'cuda'
@@ -332,7 +337,8 @@ def test_a_peer_that_fails_is_noted(monkeypatch):
     assert {row['name'] for row in rows} == {peers.OURS, limits.OWN_SHAPES}
     assert missing == {f'peer, inference 32x64, {precision}': 'out of memory' for precision in backbone.PRECISIONS}
     with pytest.raises(RuntimeError, match='out of memory'):
-        backbone.measure_cell([peers.Contestant(peers.OURS, Fails())], 'inference', size, plan, peaks, {}, lambda text: None)
+        backbone.measure_cell([peers.Contestant(peers.OURS, Fails())], 'inference', size, plan, peaks, {},
+                              lambda text: None)
 
 
 # From end to end.
@@ -387,7 +393,8 @@ def test_tables_and_chart_of_whole_models(tmp_path, capsys):
     environment_ = dict(environment.describe(), gpu='Fine GPU')
     rows = [dict(method=method, name=name, task=task, precision='float32', size='8x8', batch=2, limit_seconds=.1,
                  samples=[.4, .5], median=.5, low=.4, high=.6, peak_memory=3 * 2 ** 20 if task == 'training' else None)
-            for method in ('Mask R-CNN', 'UPerNet') for task in ('inference', 'training') for name in ('ResNet', peers.OURS)]
+            for method in ('Mask R-CNN', 'UPerNet') for task in ('inference', 'training')
+            for name in ('ResNet', peers.OURS)]
     results = dict(environment=environment_, peaks=dict(flops=dict(float32=1e9), copy=2e9), rows=rows,
                    missing=dict(mmpretrain='No module'))
     text = show.detector_tables(results)

@@ -22,20 +22,23 @@ pytestmark = pytest.mark.long
 
 #: Values that no argument takes, that some take, and that look like what one takes.
 JUNK = st.one_of(
-    st.none(), st.booleans(), st.integers(-9, 9), st.floats(), st.text(max_size=6), st.binary(max_size=3), st.complex_numbers(),
+    st.none(), st.booleans(), st.integers(-9, 9), st.floats(), st.text(max_size=6), st.binary(max_size=3),
+    st.complex_numbers(),
     st.lists(st.one_of(st.integers(-9, 9), st.none(), st.text(max_size=2)), max_size=5),
     st.lists(st.integers(-5, 4), max_size=5).map(tuple), st.sets(st.integers(0, 3)),
     st.dictionaries(st.one_of(st.text(max_size=3), st.integers(0, 3)), st.integers(-3, 3), max_size=3),
     # Beyond what any model has: smaller ones might be meant, and would only fill the memory.
     st.sampled_from([10 ** 6, 2 ** 31, 2 ** 63, 10 ** 30, -10 ** 30, 10 ** 400, -10 ** 400, 1e300, 1e-300]),
-    st.sampled_from([np.int64(2), np.int32(-7), np.uint8(3), np.float32(.5), np.float64('nan'), np.bool_(True), np.array(1), np.array(.5),
-                     np.array([0, 1]), np.zeros((2, 2)), np.array([]), np.array(['a', 'b']), np.str_('tiny')]).map(lambda value: value.copy()),
+    st.sampled_from([np.int64(2), np.int32(-7), np.uint8(3), np.float32(.5), np.float64('nan'), np.bool_(True),
+                     np.array(1), np.array(.5), np.array([0, 1]), np.zeros((2, 2)), np.array([]), np.array(['a', 'b']),
+                     np.str_('tiny')]).map(lambda value: value.copy()),
     st.sampled_from([torch.tensor(1), torch.tensor([0, 3]), torch.tensor(.5), torch.zeros(2, 2), torch.float16]),
-    st.sampled_from([Decimal('0.1'), Fraction(1, 3), object(), len, int, range(3), range(0), iter([0, 1]), slice(2), ...]))
+    st.sampled_from([Decimal('0.1'), Fraction(1, 3), object(), len, int, range(3), range(0), iter([0, 1]), slice(2),
+                     ...]))
 SMALL = st.lists(st.integers(1, 9), min_size=4, max_size=4)
 BACKBONE = {
-    'arch': st.one_of(
-        *[st.fixed_dictionaries(dict(depths=st.lists(st.integers(1, 3), min_size=4, max_size=4), channels=SMALL))] * 15, st.just('atto')),
+    'arch': st.one_of(*[st.fixed_dictionaries(dict(
+        depths=st.lists(st.integers(1, 3), min_size=4, max_size=4), channels=SMALL))] * 15, st.just('atto')),
     'in_channels': st.integers(1, 5),
     'out_indices': st.lists(st.integers(0, 3), min_size=1, max_size=4, unique=True).flatmap(
         lambda stages: st.tuples(*(st.sampled_from([stage, stage - 4]) for stage in stages))),
@@ -52,26 +55,27 @@ BACKBONE = {
 #: Where a part of a composite argument is wrong.
 DAMAGED_ARCH = st.one_of(
     st.fixed_dictionaries(dict(depths=JUNK, channels=SMALL)), st.fixed_dictionaries(dict(depths=SMALL, channels=JUNK)),
-    st.tuples(SMALL, st.integers(0, 3), JUNK).map(
-        lambda drawn: dict(depths=[1] * 4, channels=[drawn[2] if i == drawn[1] else v for i, v in enumerate(drawn[0])])),
+    st.tuples(SMALL, st.integers(0, 3), JUNK).map(lambda drawn: dict(
+        depths=[1] * 4, channels=[drawn[2] if i == drawn[1] else v for i, v in enumerate(drawn[0])])),
     st.fixed_dictionaries(dict(depths=SMALL, channels=SMALL, widths=SMALL)))
 
 
 def show(tally):
     total, refused = sum(tally.values()), {name: count for name, count in tally.most_common() if name != 'worked'}
-    return f'{total} tried, {tally["worked"]} worked, {sum(refused.values())} refused: ' + ', '.join(f'{n} {c}' for n, c in refused.items())
+    return (f'{total} tried, {tally["worked"]} worked, {sum(refused.values())} refused: '
+            + ', '.join(f'{name} {count}' for name, count in refused.items()))
 
 
 def replaced(good, junk):
-    """``{argument: value}`` of which none, one or two are drawn from ``junk``, and their names."""
+    """Return a strategy for ``{argument: value}``, of which none, one or two are from ``junk``, and their names."""
     wrong = st.lists(st.sampled_from(sorted(good)), min_size=1, max_size=2, unique=True)
-    return st.one_of(st.just([]), wrong).flatmap(lambda names: st.tuples(
-        st.fixed_dictionaries({name: junk.get(name, JUNK) if name in names else strategy for name, strategy in good.items()}),
+    return st.one_of(st.just([]), wrong).flatmap(lambda names: st.tuples(st.fixed_dictionaries(
+        {name: junk.get(name, JUNK) if name in names else strategy for name, strategy in good.items()}),
         st.just(names)))
 
 
 def refusal(error, names):
-    """The argument that an error names, one of ``names``."""
+    """Return the argument that an error names, one of ``names``."""
     assert isinstance(error, (ValueError, TypeError)), repr(error)
     message = str(error)
     found = [name for name in names if name in message]
@@ -88,7 +92,9 @@ def test_backbone(size, record_property):
     junk = dict(arch=st.one_of(JUNK, DAMAGED_ARCH), init_cfg=good['init_cfg'],
                 compile=JUNK.filter(lambda value: value is not True))
 
-    @given(replaced(good, junk), st.tuples(st.integers(1, 2), *[st.one_of(st.integers(32, 70), st.integers(1, 70))] * 2), st.booleans())
+    sides = st.one_of(st.integers(32, 70), st.integers(1, 70))
+
+    @given(replaced(good, junk), st.tuples(st.integers(1, 2), sides, sides), st.booleans())
     def check(drawn, shape, training):
         given, names = drawn
         torch.manual_seed(0)
@@ -136,11 +142,12 @@ CONSTRUCTOR = {
 }
 DAMAGED_KEYS = st.dictionaries(
     st.one_of(st.sampled_from(['neck', 'norm']), st.integers(), st.none(), st.binary(max_size=2)),
-    st.one_of(JUNK, st.dictionaries(st.sampled_from(['lr_mult', 'decay_mult', 'lr', 'params', 'layer_id']), JUNK, max_size=2)), max_size=3)
+    st.one_of(JUNK, st.dictionaries(st.sampled_from(['lr_mult', 'decay_mult', 'lr', 'params', 'layer_id']), JUNK,
+                                    max_size=2)), max_size=3)
 
 
 class Model(nn.Module):
-    """A backbone with something behind it that is not of it."""
+    """A backbone with a neck."""
 
     def __init__(self):
         super().__init__()
@@ -155,7 +162,8 @@ class Model(nn.Module):
 def test_constructor(size, record_property):
     tally, images = Counter(), torch.randn(1, 3, 32, 64, generator=torch.Generator().manual_seed(0))
 
-    @given(replaced(CONSTRUCTOR, dict(custom_keys=st.one_of(JUNK, DAMAGED_KEYS))), st.sampled_from([None] * 9 + ['more', 'less', 'whole']), JUNK)
+    @given(replaced(CONSTRUCTOR, dict(custom_keys=st.one_of(JUNK, DAMAGED_KEYS))),
+           st.sampled_from([None] * 9 + ['more', 'less', 'whole']), JUNK)
     def check(drawn, changed, extra):
         given, names = drawn
         optimizer = dict(type='AdamW', **{name: given[name] for name in ('lr', 'weight_decay')})
@@ -169,7 +177,8 @@ def test_constructor(size, record_property):
         model = Model()
         try:
             wrapper = build_optim_wrapper(model, dict(
-                optimizer=optimizer, constructor='convnext_mm.LayerDecayOptimWrapperConstructor', paramwise_cfg=paramwise))
+                optimizer=optimizer, paramwise_cfg=paramwise,
+                constructor='convnext_mm.LayerDecayOptimWrapperConstructor'))
         except Exception as error:
             tally[refusal(error, [*names, *(['paramwise_cfg'] if changed else [])]) if names or changed else None] += 1
             return
