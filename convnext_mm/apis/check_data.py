@@ -1,31 +1,33 @@
 """Check the data sets of a config, say what is wrong, and write cleaned annotation files."""
+import argparse
 import contextlib
 import json
 import re
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from convnext_mm.apis.config import parse_options, read_config
 from convnext_mm.datasets.fix import fix_coco, sound_names
-from convnext_mm.datasets.scan import scan_config
+from convnext_mm.datasets.scan import Scan, scan_config
 from convnext_mm.utils.files import check_place, whole_file
 from convnext_mm.utils.text import format_table
 
 
-def main(args):
-    """Check by a command line; return the exit code, 1 where something was found."""
+def main(args: argparse.Namespace) -> int:
+    """Check by a command line (see `tools/check_data.py`); return the exit code, 1 where something was found."""
     return check(read_config(args.config, parse_options(args.cfg_options)), args.fix)
 
 
-def check(cfg, fix=None):
+def check(cfg: Any, fix: str | None = None) -> int:
     """Scan the data sets of a config, print what is wrong with them, and write cleaned annotation files if asked.
 
     Args:
         cfg (mmengine.Config): See ``scan.scan_config``.
         fix (str, optional): File for the annotations without what is wrong: COCO's JSON, or the names of the sound
             images of a segmentation data set, to be given as its ``ann_file``. With several data sets to be cleaned,
-            the split's name is added to each.
+            the split's name is added to each. Defaults to none.
 
     Returns:
         int: 1 if something was found, else 0.
@@ -53,16 +55,18 @@ def check(cfg, fix=None):
 
 
 def _count(scan):
+    """Return how many findings there are, and how many of each kind in words."""
     kinds = Counter(finding.flaw.kind for finding in scan.findings)
     return len(scan.findings), ', '.join(f'{count} {kind}' for kind, count in kinds.most_common()) or '-'
 
 
 def _label(key):
-    """``train`` for ``train_dataloader.dataset``, ``train_1`` for ``train_dataloader.dataset.datasets.1``."""
+    """Return ``train`` for ``train_dataloader.dataset``, ``train_1`` for ``train_dataloader.dataset.datasets.1``."""
     return '_'.join([key.split('_')[0], *re.findall(r'\d+', key)])
 
 
 def _fix(scans, path):
+    """Write the cleaned annotation files of the data sets in which something is wrong."""
     if not scans:
         print(f'nothing is wrong, so {path} is not written')
     for scan in scans:
@@ -70,16 +74,17 @@ def _fix(scans, path):
         if scan.content is None:
             print(f'{scan.dataset.ann_file or scan.keys[0]} cannot be cleaned: it cannot be read')
             continue
-        if isinstance(scan.content, dict):
-            content, done = fix_coco(scan.content, scan.findings)
-            text = json.dumps(content)
-            summary = ['{} {} ({})'.format(count, *what) for what, count in done.items()]
-        else:
-            names = sound_names(scan.dataset, scan.content, scan.findings)
-            text = ''.join(f'{name}\n' for name in names)
-            summary = [f'{len(scan.content) - len(names)} images dropped']
+        text, done = _clean(scan)
         with whole_file(target) as temporary:
             temporary.write_text(text)
         settings = ' '.join(f'{key}.ann_file={target.absolute()}' for key in scan.keys)
-        print(f'{target}: {"; ".join(summary) or "nothing that is wrong can be dropped"}\n'
-              f'use it by --cfg-options {settings}')
+        print(f'{target}: {done or "nothing that is wrong can be dropped"}\nuse it by --cfg-options {settings}')
+
+
+def _clean(scan: Scan) -> tuple[str, str]:
+    """Return the text of a data set's cleaned annotation file, and in words what was done."""
+    if isinstance(scan.content, dict):
+        content, done = fix_coco(scan.content, scan.findings)
+        return json.dumps(content), '; '.join('{} {} ({})'.format(count, *what) for what, count in done.items())
+    names = sound_names(scan.dataset, scan.content, scan.findings)
+    return ''.join(f'{name}\n' for name in names), f'{len(scan.content) - len(names)} images dropped'

@@ -1,1 +1,1 @@
-"""Data sets: looked at before training, gone over whole, cleaned, guarded while they are read, and drawn."""
+"""Data sets: checked before training, checked whole, cleaned, guarded while they are read, and drawn."""

@@ -1,27 +1,35 @@
-"""Samples whose files are broken: training passes over them, names and counts them; validation and testing stop.
+"""Guard samples whose files are broken: training passes over, names and counts them; validation and testing stop.
 
-The data set itself stays what it is: only ``prepare_data`` of the data sets inside of all wrappers is guarded, by which
-each sample is made. A sample is bad if making it failed, and either the operating system could not read a file, or the
-checks of `tools/check_data.py` find its image, mask or annotation wrong. Any other failure is a mistake in a program
-and is raised as it is. In the place of a bad sample comes the next one of the data set that is not: the same in every
-run, so that a resumed run sees what the first one saw.
+A sample is bad if making it failed, and either the operating system could not read a file, or the checks of
+`tools/check_data.py` find its image, mask or annotation wrong. Any other failure is a mistake in a program and is
+raised as it is. The next sample of the data set that is not bad takes the place of a bad one: the same in every run,
+so that a resumed run sees what the first one saw.
+
+This is the one place that replaces a method of mm's data sets: ``prepare_data``, on the data sets inside of all
+wrappers. mmengine offers nothing else: it takes a transform that returns None for a bad sample, but then draws another
+one at random, and no hook sees the error. A data set wrapped around the others would hide their attributes, which
+samplers, wrappers and metrics read.
 """
 import logging
 import math
 from numbers import Real
+from typing import Any
 
 import torch
 from mmengine.dist import get_rank
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
-from convnext_mm.datasets.checks import check_image, check_instance, check_mask, loader_of
-from convnext_mm.datasets.scan import describe_damage, mask_rule, read_file
+from convnext_mm.datasets.annotations import check_instance
+from convnext_mm.datasets.flaws import Flaw
+from convnext_mm.datasets.images import check_image_file, check_mask_file, loader_of
+from convnext_mm.datasets.sources import describe_damage, mask_rule, read_file
 from convnext_mm.utils.errors import ArgumentValueError, UserError
+from convnext_mm.utils.text import shorten
 
-#: What of an instance's flaws mm fails on; it takes or leaves out the others.
+#: Flaws of an instance on which mm fails; it takes instances with others, or leaves them out.
 BREAKING = ('damaged entry', 'damaged mask', 'empty mask')
-#: Bad samples that are named when training stops.
+#: How many bad samples are named when training stops.
 NAMED = 10
 ADVICE = 'tools/check_data.py names all that is wrong, and with --fix writes an annotation file without it'
 
@@ -30,12 +38,12 @@ class BadDataError(UserError):
     """Files of the data that cannot be used."""
 
     def __init__(self, message):
-        # torch hands an error of a worker process on as the text of its traceback, at whose end the message stands.
+        # From a worker process, torch passes on the text of the whole traceback, which ends with the message.
         super().__init__(message.rpartition(f'{type(self).__qualname__}: ')[2])
 
 
-def guard_data(runner, max_bad_samples):
-    """Guard the data sets that a runner is going to build; data loaders that are built already are left alone.
+def guard_data(runner: Any, max_bad_samples: float) -> None:
+    """Guard the data sets that a runner is going to build; data loaders that are built already stay as they are.
 
     Args:
         runner (mmengine.runner.Runner): Not yet training or testing. Its config is left as it is, so that a copy of it
@@ -57,8 +65,8 @@ def guard_data(runner, max_bad_samples):
             setattr(runner, f'_{split}_dataloader', {**loader, 'dataset': dataset})
 
 
-def build_guarded(dataset, max_bad_samples=None):
-    """The data set of a config, with every sample guarded.
+def build_guarded(dataset: dict, max_bad_samples: float | None = None) -> Any:
+    """Build the data set of a config, with every sample guarded.
 
     Args:
         dataset (dict): Its config.
@@ -85,13 +93,13 @@ def build_guarded(dataset, max_bad_samples=None):
 
 
 def _leaves(dataset):
-    """The data sets inside of all wrappers."""
+    """Return the built data sets inside of all wrappers."""
     inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
     return [dataset] if inner == [None] else [leaf for part in inner for leaf in _leaves(part)]
 
 
 class Guard:
-    """Stands in for a data set's ``prepare_data``, in the data set itself.
+    """Takes the place of a data set's ``prepare_data``.
 
     Args:
         dataset (BaseDataset): mmengine's.
@@ -101,7 +109,7 @@ class Guard:
     def __init__(self, dataset, max_bad_samples):
         self.dataset, self.share = dataset, max_bad_samples
         self.limit = math.ceil((max_bad_samples or 0) * len(dataset))
-        # Shared with the worker processes: each sets its own marks, so none has to wait.
+        # Worker processes share these marks; each sets its own, so none has to wait for another.
         self.bad = torch.zeros(len(dataset), dtype=torch.bool).share_memory_()
 
     def __call__(self, index):
@@ -120,29 +128,34 @@ class Guard:
                            'tells what is wrong with each')
 
     def _problem(self, place, error):
-        """What is wrong with the sample's data, naming the file; None if its data is not the reason of ``error``."""
-        sample, loader = self.dataset.get_data_info(place), loader_of(self.dataset.pipeline)
+        """Return what is wrong with the sample's data, naming the file; None if it is not the reason of ``error``."""
+        sample = self.dataset.get_data_info(place)
+        for file, flaw in self._flaws(sample):
+            return f'{file}: {flaw.kind}: {flaw.detail}'
+        return f'{sample.get("img_path")}: {type(error).__name__}: {error}' if isinstance(error, OSError) else None
+
+    def _flaws(self, sample):
+        """Yield (file, flaw) of the sample's image, its mask and its instances."""
+        loader, files = loader_of(self.dataset.pipeline), getattr(self.dataset, 'backend_args', None)
         image, mask = sample.get('img_path'), sample.get('seg_map_path')
-        files = getattr(self.dataset, 'backend_args', None)
         size = (sample['width'], sample['height']) if {'width', 'height'} <= sample.keys() else None
         if isinstance(image, str):
             content, flaw = read_file(image, 'image', files)
             if flaw is None:
-                seen, flaw = check_image(content, loader, size)
+                seen, flaw = check_image_file(content, loader, size)
                 size = size or seen
             if flaw:
-                return f'{image}: {flaw.kind}: {flaw.detail}'
+                yield image, flaw
         if mask and hasattr(self.dataset, 'label_map'):
             content, flaw = read_file(mask, 'mask', files)
-            flaw = flaw or check_mask(content, loader, size, mask_rule(self.dataset))
+            flaw = flaw or check_mask_file(content, loader, size, mask_rule(self.dataset))
             if flaw:
-                return f'{mask}: {flaw.kind}: {flaw.detail}'
+                yield mask, flaw
         for number, instance in enumerate(sample.get('instances') or () if size else ()):
             x0, y0, x1, y1 = instance['bbox']
             for flaw in check_instance([x0, y0, x1 - x0, y1 - y0], instance.get('mask'), *size, loader.with_mask):
                 if flaw.kind in BREAKING:
-                    return f'{image}: {flaw.kind}: instance {number}: {flaw.detail}'
-        return f'{image}: {type(error).__name__}: {error}' if isinstance(error, OSError) else None
+                    yield image, Flaw(flaw.kind, f'instance {number}: {flaw.detail}')
 
     def _count(self, place, problem):
         """Mark a bad sample, name it if it is new, and stop where there are too many."""
@@ -155,10 +168,9 @@ class Guard:
         count = int(self.bad.sum())
         if count > self.limit:
             bad = self.bad.nonzero().flatten().tolist()
-            names = ', '.join(self.dataset.get_data_info(i)['img_path'] for i in bad[:NAMED])
-            names += ', ...' if count > NAMED else ''
+            names = shorten([self.dataset.get_data_info(i)['img_path'] for i in bad], NAMED)
             raise BadDataError(f'{count} of {len(self.dataset)} training samples cannot be used, where max_bad_samples='
                                f'{self.share} allows {self.limit}: {names}; the last: {problem}; {ADVICE}')
-        # Only errors are seen from the other processes of a distributed run.
+        # The other processes of a distributed run show errors alone.
         print_log(f'Sample passed over ({count} of at most {self.limit}): {problem}', logger='current',
                   level=logging.ERROR if get_rank() else logging.WARNING)

@@ -1,7 +1,7 @@
-"""What can be known to be wrong with a config before anything is built: paths, classes.
+"""Find what is wrong with the data of a config before anything is built: files, categories and mask values.
 
-Only what mmdet's ``CocoDataset`` and mmseg's ``BaseSegDataset`` (and their subclasses) read is looked at, and only on
-local disks: of anything else this module knows nothing, and lets it pass.
+It checks what mmdet's ``CocoDataset``, mmseg's ``BaseSegDataset`` and their subclasses read from local disks. Anything
+else passes unchecked.
 """
 import inspect
 import json
@@ -9,12 +9,15 @@ import os
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mmengine.registry import DATASETS
 from PIL import Image
 
-from convnext_mm.datasets.checks import check_reach, values_out_of_range
+from convnext_mm.datasets.annotations import check_reach
+from convnext_mm.datasets.heads import check_heads, dataset_classes, head_classes, settings_for
+from convnext_mm.datasets.images import values_out_of_range
 from convnext_mm.utils.configs import leaf_datasets
 from convnext_mm.utils.errors import UserError
 from convnext_mm.utils.text import shorten
@@ -27,21 +30,20 @@ PUBLISHED_DATA = {
                       'annotations/{training,validation}/*.png',
                       'http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip'),
 }
-#: Where a model keeps the heads that predict the data set's classes.
-HEADS = (('roi_head', 'bbox_head'), ('roi_head', 'mask_head'), ('bbox_head',), ('decode_head',), ('auxiliary_head',))
 _FILES_READ = 8
 _FIX = 'tools/check_data.py tells all that is wrong, and writes a cleaned file with --fix'
 
 
-def check_data(cfg, splits):
-    """Look at the data sets of a config, and raise what is wrong with them as one ``UserError``.
+def check_data(cfg: Any, splits: Sequence[str]) -> None:
+    """Make sure that the data sets of a config are there and fit its heads.
 
     Args:
         cfg (mmengine.Config): A detection or segmentation config.
-        splits (Sequence[str]): Of ``train``, ``val`` and ``test``, those that will be used.
+        splits (Sequence[str]): Those of ``train``, ``val`` and ``test`` that will be used.
 
     Raises:
-        UserError: Naming the path or the counts, what should be there, and the config keys to set.
+        UserError: The first that is wrong; it names the path or the counts, what should be there, and the config keys
+            to set.
     """
     for split in splits:
         loader = f'{split}_dataloader'
@@ -66,7 +68,7 @@ def _check_evaluators(cfg, split):
 
 
 def _dataset_type(dataset):
-    """The class of a data set, looked up in the default scope; None where it is not registered."""
+    """Return the class of a data set, looked up in the default scope; None where it is not registered."""
     kind = dataset.get('type')
     if isinstance(kind, str):
         with DATASETS.switch_scope_and_registry(None) as registry:
@@ -75,7 +77,7 @@ def _dataset_type(dataset):
 
 
 def _default(kind, argument):
-    """Default of a constructor's argument, of the nearest class that names it."""
+    """Return the default of a constructor's argument, from the nearest class that names it."""
     for cls in kind.__mro__:
         parameters = inspect.signature(cls.__init__).parameters
         if argument in parameters:
@@ -83,52 +85,8 @@ def _default(kind, argument):
     return None
 
 
-def _classes(dataset, kind):
-    """Class names that the data set gives its labels; None where only the data itself knows."""
-    classes = (dataset.get('metainfo') or {}).get('classes')
-    if classes is None:
-        return getattr(kind, 'METAINFO', {}).get('classes')
-    if isinstance(classes, str):
-        # mmengine takes the name of a text file with a class on each line.
-        return Path(classes).read_text().split('\n') if os.path.isfile(classes) else [classes]
-    return classes
-
-
-def _head_classes(model):
-    """(config key, num_classes) of every head that predicts the data set's classes, one for each."""
-    if 'num_things_classes' in str(model) or 'language_model' in model:
-        return
-    for path in HEADS:
-        node = model
-        for name in path:
-            node = node.get(name) or {} if isinstance(node, Mapping) else {}
-        heads = node if isinstance(node, Sequence) else [node]
-        for i, head in enumerate(heads):
-            # With `out_channels`, mmseg's heads predict another number of maps; STDC's auxiliary head predicts edges.
-            special = head.get('class_agnostic') or head.get('out_channels') or head.get('type') == 'STDCHead'
-            if isinstance(head.get('num_classes'), int) and not special:
-                index = f'.{i}' if isinstance(node, Sequence) else ''
-                yield f'model.{".".join(path)}{index}.num_classes', head['num_classes']
-
-
-def _settings(model, classes, key):
-    """The ``--cfg-options`` that fit a config to ``classes``."""
-    heads = ' '.join(f'{head}={len(classes)}' for head, number in _head_classes(model) if number != len(classes))
-    names = ','.join(f"'{name}'" for name in classes)
-    return ' '.join(filter(None, [heads, f'and, for each data set, {key}.metainfo.classes="({names},)"']))
-
-
-def _check_heads(model, classes, key):
-    wrong = [(head, number) for head, number in _head_classes(model) if number != len(classes)]
-    if wrong:
-        raise UserError(f'{key} has {len(classes)} classes ({shorten(classes)}), but '
-                        + ', '.join(f'{head}={number}' for head, number in wrong) + ': set '
-                        + ' '.join(f'{head}={len(classes)}' for head, _ in wrong)
-                        + f', or {key}.metainfo.classes to the classes of the heads')
-
-
 def _path(dataset, relative):
-    """A path of a data set as mm joins it: below ``data_root`` unless absolute."""
+    """Return a path of a data set as mm joins it: below ``data_root`` unless absolute."""
     return os.path.join(dataset.get('data_root') or '', relative or '')
 
 
@@ -137,6 +95,7 @@ def _is_local(settings, path):
 
 
 def _missing(path, key, field, dataset, kind):
+    """Return the error that a path, set at ``key.field``, does not exist or is an empty folder."""
     root = dataset.get('data_root')
     what = 'is an empty folder' if os.path.isdir(path) else 'does not exist'
     expected, published = PUBLISHED_DATA.get(kind.__name__, ('the data set of this config', None))
@@ -147,6 +106,7 @@ def _missing(path, key, field, dataset, kind):
 
 
 def _require_folder(dataset, kind, key, name):
+    """Return the path of a data prefix, after making sure that a local one has files."""
     folder = _path(dataset, (dataset.get('data_prefix') or {}).get(name))
     if _is_local(dataset, folder) and (not os.path.isdir(folder) or not any(os.scandir(folder))):
         raise _missing(folder, key, f'data_prefix.{name}', dataset, kind)
@@ -154,23 +114,24 @@ def _require_folder(dataset, kind, key, name):
 
 
 def _check_coco(dataset, kind, key, model):
-    classes = _classes(dataset, kind)
+    classes = dataset_classes(dataset, kind)
     path = _path(dataset, dataset.get('ann_file'))
     if _is_local(dataset, path):
         if not os.path.isfile(path):
             raise _missing(path, key, 'ann_file', dataset, kind)
-        annotations = _read_coco(path, key)
+        annotations = _parse_coco(path, key)
         _check_categories(annotations['categories'], classes, path, key, model)
         folder = _require_folder(dataset, kind, key, 'img')
-        # One that is missing is passed over in training; several are in another place.
+        # Training passes over a missing image; if the first few are all missing, the folder is wrong.
         first = [os.path.join(folder, str(image.get('file_name'))) for image in annotations['images'][:_FILES_READ]]
         if first and _is_local(dataset, folder) and not any(map(os.path.isfile, first)):
             raise _missing(first[0], key, 'data_prefix.img', dataset, kind)
     if classes:
-        _check_heads(model, classes, key)
+        check_heads(model, classes, key)
 
 
-def _read_coco(path, key):
+def _parse_coco(path, key):
+    """Return the content of a COCO file that has the lists it needs and no coordinates out of reach."""
     try:
         annotations = json.loads(Path(path).read_bytes())
     except (ValueError, RecursionError) as error:
@@ -189,30 +150,31 @@ def _read_coco(path, key):
 
 
 def _check_categories(categories, classes, path, key, model):
+    """Make sure that an annotation file has each class of the data set once."""
     names = [category.get('name') for category in categories]
     chosen = [category for category in categories if category.get('name') in (classes or ())]
     for what in ('id', 'name'):
         values = [category.get(what) for category in chosen]
         twice = [value for value in values if values.count(value) > 1]
         if twice:
-            # mmdet numbers them one by one, and so beyond the classes.
+            # mmdet would give the second one a label beyond the classes.
             raise UserError(f'{path} ({key}.ann_file) has two categories of the {what} {twice[0]!r}; {_FIX}')
     unknown = [name for name in classes or () if name not in names]
     if unknown:
-        heads = ', '.join(sorted({str(number) for _, number in _head_classes(model)})) or 'other'
+        heads = ', '.join(sorted({str(number) for _, number in head_classes(model)})) or 'other'
         raise UserError(f'{path} ({key}.ann_file) has {len(names)} categories ({shorten(names)}), but {key} has '
                         f'{len(classes)} classes, of which it lacks {len(unknown)} ({shorten(unknown)}), and the '
-                        f'heads predict {heads} classes: set {_settings(model, names, key)}')
+                        f'heads predict {heads} classes: set {settings_for(model, names, key)}')
 
 
 def _check_segmentation(dataset, kind, key, model):
-    classes, own = _classes(dataset, kind), getattr(kind, 'METAINFO', {}).get('classes')
+    classes, own = dataset_classes(dataset, kind), getattr(kind, 'METAINFO', {}).get('classes')
     foreign = [name for name in classes or () if own and name not in own]
     if foreign:
         raise UserError(f'{key}.metainfo.classes has {shorten(foreign)}, which {kind.__name__} does not know: give '
                         f'{key}.type=BaseSegDataset for classes of your own')
     if classes:
-        _check_heads(model, classes, key)
+        check_heads(model, classes, key)
     prefixes = dataset.get('data_prefix') or {}
     if 'img_path' in prefixes:
         _require_folder(dataset, kind, key, 'img_path')
@@ -223,7 +185,7 @@ def _check_segmentation(dataset, kind, key, model):
 
 
 def _check_masks(folder, dataset, kind, key, classes):
-    """Values of a few masks against the classes that the files number: the data set's own, before any selection."""
+    """Check the values of a few masks; ``classes`` are those that the files number, before the config selects some."""
     suffix, reduce_zero_label, ignore_index = (
         dataset.get(name, _default(kind, name)) for name in ('seg_map_suffix', 'reduce_zero_label', 'ignore_index'))
     if suffix != '.png' and not str(suffix).endswith('TrainIds.png'):

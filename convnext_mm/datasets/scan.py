@@ -1,21 +1,31 @@
-"""Go over the data sets of a config: every image, annotation and mask, in parallel, without building a model.
+"""Check the data sets of a config whole: every image, annotation and mask, in parallel, without building a model.
 
-COCO files are read here; which images and masks a segmentation data set has is asked of the data set itself. Whatever
-an annotation file or a folder says is looked at in the way of the config: its paths, classes, suffixes and pipelines.
+Paths, classes, suffixes and pipelines are those of the config. COCO files are read here; a segmentation data set lists
+its images and masks itself.
 """
-import json
 import os
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmengine import fileio
-from mmengine.registry import DATASETS, init_default_scope
+from mmengine.registry import init_default_scope
 
-from convnext_mm.datasets.checks import Flaw, check_coco, check_image, check_instance, check_mask, loader_of
+from convnext_mm.datasets.annotations import check_coco, check_instance
+from convnext_mm.datasets.flaws import Finding, Flaw
+from convnext_mm.datasets.images import check_image_file, check_mask_file, loader_of
+from convnext_mm.datasets.sources import (
+    build_unread,
+    is_coco,
+    is_segmentation,
+    list_samples,
+    mask_rule,
+    read_coco,
+    read_file,
+)
 from convnext_mm.utils.configs import leaf_datasets
 from convnext_mm.utils.errors import UserError
 from convnext_mm.utils.progress import Bar
@@ -25,28 +35,14 @@ SPLITS = ('train', 'val', 'test')
 CHUNK = 8
 
 
-class Finding(NamedTuple):
-    """A flaw with the file that has it.
-
-    Attributes:
-        file (str): Path.
-        flaw (Flaw): What is wrong.
-        place (tuple | None): Where an entry of the annotation file is wrong: its list and its number there.
-    """
-
-    file: str
-    flaw: Flaw
-    place: tuple | None = None
-
-
 class Scan(NamedTuple):
     """What was found in a data set.
 
     Attributes:
         keys (list[str]): The config's keys under which the data set stands.
-        dataset (BaseDataset): Built, nothing read.
+        dataset (BaseDataset): Built without reading its files.
         content: The parsed annotation file of a ``CocoDataset``; the data list of a segmentation data set.
-        images (int): How many were looked at.
+        images (int): How many were checked.
         findings (list[Finding]): In the order of the images.
     """
 
@@ -57,7 +53,7 @@ class Scan(NamedTuple):
     findings: list
 
 
-def scan_config(cfg):
+def scan_config(cfg: Any) -> tuple[list[Scan], list[tuple[str, str]]]:
     """Check the data sets of a config, each once, with progress on stderr.
 
     Args:
@@ -71,12 +67,13 @@ def scan_config(cfg):
         UserError: The config has no data sets, or one cannot be built.
     """
     init_default_scope(cfg.get('default_scope', 'mmengine'))
-    found, others = {}, []
+    found: dict[tuple, tuple] = {}
+    others = []
     for split in SPLITS:
         settings = (cfg.get(f'{split}_dataloader') or {}).get('dataset') or {}
         for key, leaf in leaf_datasets(settings, f'{split}_dataloader.dataset') if settings else ():
-            dataset = _build(leaf, key)
-            if not (_is_coco(dataset) or _is_segmentation(dataset)):
+            dataset = build_unread(leaf, key)
+            if not (is_coco(dataset) or is_segmentation(dataset)):
                 others.append((key, type(dataset).__name__))
                 continue
             identity = (type(dataset), dataset.ann_file, tuple(sorted(dataset.data_prefix.items())),
@@ -84,62 +81,8 @@ def scan_config(cfg):
             found.setdefault(identity, (dataset, []))[1].append(key)
     if not found and not others:
         raise UserError('the config has no data sets: expected train_dataloader, val_dataloader or test_dataloader')
-    return [(_scan_coco if _is_coco(dataset) else _scan_segmentation)(dataset, keys)
+    return [(_scan_coco if is_coco(dataset) else _scan_segmentation)(dataset, keys)
             for dataset, keys in found.values()], others
-
-
-def _build(settings, key):
-    try:
-        return DATASETS.build({**settings, 'lazy_init': True})
-    except Exception as error:  # A data set is a program of mm's or of the user's.
-        raise UserError(f'{key} cannot be built: {type(error).__name__}: {error}') from error
-
-
-def _is_coco(dataset):
-    """Whether a data set reads its annotations as mmdet's ``CocoDataset`` does."""
-    own = [next((cls.__module__ for cls in type(dataset).__mro__ if name in vars(cls)), '')
-           for name in ('load_data_list', 'parse_data_info')]
-    return own == ['mmdet.datasets.coco'] * 2
-
-
-def _is_segmentation(dataset):
-    return hasattr(dataset, 'label_map') and hasattr(dataset, 'reduce_zero_label')
-
-
-def read_coco(path, backend_args=None):
-    """The parsed annotation file and a ``Finding``, of which one is None."""
-    content, problem = read_file(path, 'annotation file', backend_args)
-    if problem:
-        return None, Finding(path, problem)
-    try:
-        return json.loads(content), None
-    except (ValueError, RecursionError) as error:
-        return None, Finding(path, Flaw('unreadable annotation file', f'not JSON: {error}'))
-
-
-def read_file(path, what, backend_args=None):
-    """The bytes of a file and a ``Flaw``, of which one is None."""
-    try:
-        return fileio.get(path, backend_args=backend_args), None
-    except FileNotFoundError:
-        return None, Flaw('missing file', f'this {what} does not exist')
-    except (OSError, ValueError) as error:
-        # A ValueError where the name itself is none.
-        return None, Flaw(f'unreadable {what}', getattr(error, 'strerror', None) or str(error))
-
-
-def describe_damage(settings):
-    """What keeps the data sets of a config from being built, naming the file; None if it is not their files."""
-    for key, leaf in leaf_datasets(settings, 'dataset'):
-        dataset = _build(leaf, key)
-        if _is_coco(dataset):
-            content, problem = read_coco(dataset.ann_file, dataset.backend_args)
-            found = [problem] if problem else [Finding(dataset.ann_file, flaw) for _, flaw in check_coco(content)]
-        else:
-            found = _list_samples(dataset)[1] if _is_segmentation(dataset) else []
-        for finding in found:
-            return f'{finding.file}: {finding.flaw.kind}: {finding.flaw.detail}'
-    return None
 
 
 def _scan_coco(dataset, keys):
@@ -149,13 +92,19 @@ def _scan_coco(dataset, keys):
     findings = [Finding(dataset.ann_file, flaw, place) for place, flaw in check_coco(content)]
     if any(finding.place is None for finding in findings):
         return Scan(keys, dataset, None, 0, findings)
-    # A list: damaged names need not be text.
+    # A list, as damaged names may be anything.
     names = [category.get('name') for category in content['categories'] if isinstance(category, dict)]
     lacking = [name for name in dataset.metainfo.get('classes', ()) if name not in names]
     if lacking:
         findings.append(Finding(dataset.ann_file, Flaw(
             'unknown category', f'{keys[0]} has the classes {lacking[:5]}, which the file does not have')))
-    damaged = {finding.place for finding in findings}
+    tasks = _coco_tasks(dataset, content, {finding.place for finding in findings})
+    findings += _run(check_coco_image, tasks, keys[0])
+    return Scan(keys, dataset, content, len(tasks), findings)
+
+
+def _coco_tasks(dataset, content, damaged):
+    """Return a task for each image of a COCO file, without the entries at the places in ``damaged``."""
     asked = {category['id'] for number, category in enumerate(content['categories'])
              if ('categories', number) not in damaged and category['name'] in dataset.metainfo['classes']}
     instances = defaultdict(list)
@@ -163,24 +112,21 @@ def _scan_coco(dataset, keys):
         # mmdet leaves the others out.
         if ('annotations', number) not in damaged and entry['category_id'] in asked and not entry.get('ignore'):
             instances[entry['image_id']].append((number, entry))
-    loader = loader_of(dataset.pipeline)
-    folder = dataset.data_prefix.get('img', '')
-    tasks = [(os.path.join(folder, image['file_name']), loader, dataset.backend_args, number, image,
-              instances[image['id']])
-             for number, image in enumerate(content['images']) if ('images', number) not in damaged]
-    findings += _run(check_coco_image, tasks, keys[0])
-    return Scan(keys, dataset, content, len(tasks), findings)
+    loader, folder = loader_of(dataset.pipeline), dataset.data_prefix.get('img', '')
+    return [(os.path.join(folder, image['file_name']), loader, dataset.backend_args, number, image,
+             instances[image['id']])
+            for number, image in enumerate(content['images']) if ('images', number) not in damaged]
 
 
-def check_coco_image(task):
-    """Findings of one image of a COCO file and of its instances (number in the file, entry)."""
+def check_coco_image(task: tuple) -> list[Finding]:
+    """Return the findings of one image of a COCO file and of its instances (number in the file, entry)."""
     path, loader, backend_args, number, image, instances = task
     size = image['width'], image['height']
     content, flaw = read_file(path, 'image', backend_args)
     if flaw is None:
-        flaw = check_image(content, loader, size)[1]
+        flaw = check_image_file(content, loader, size)[1]
     findings = [] if flaw is None else [Finding(path, flaw, ('images', number))]
-    # For an image of another size, everything else would be wrong, too.
+    # In an image of another size, everything else would be wrong, too.
     for place, entry in instances if flaw is None or flaw.kind != 'other size' else ():
         for flaw in check_instance(entry['bbox'], entry.get('segmentation'), *size, loader.with_mask):
             flaw = flaw._replace(detail=f'annotation {entry["id"]!r}: {flaw.detail}')
@@ -189,7 +135,7 @@ def check_coco_image(task):
 
 
 def _scan_segmentation(dataset, keys):
-    samples, problems = _list_samples(dataset)
+    samples, problems = list_samples(dataset)
     if problems:
         return Scan(keys, dataset, None, 0, problems)
     loader, rule = loader_of(dataset.pipeline), mask_rule(dataset)
@@ -198,45 +144,25 @@ def _scan_segmentation(dataset, keys):
     return Scan(keys, dataset, samples, len(samples), findings + _masks_alone(dataset, samples))
 
 
-def _list_samples(dataset):
-    """The data list of a segmentation data set, and findings if there is none."""
-    place = dataset.ann_file or dataset.data_prefix.get('img_path') or '.'
-    try:
-        samples = dataset.load_data_list()
-        if samples:
-            return samples, []
-        problem = f'no image *{dataset.img_suffix} is there'
-    except Exception as error:  # As many ways to list files as data sets.
-        problem = f'its images cannot be listed: {type(error).__name__}: {error}'
-    return [], [Finding(place, Flaw('missing file', problem))]
-
-
-def mask_rule(dataset):
-    """(number of classes in the files, reduce_zero_label, ignore_index), for ``check_mask``; None if unknown."""
-    # The files number the data set's own classes, before any selection of them.
-    classes = type(dataset).METAINFO.get('classes') or dataset.metainfo.get('classes')
-    return classes and (len(classes), dataset.reduce_zero_label, dataset.ignore_index)
-
-
-def check_pair(task):
-    """Findings of an image and its index mask."""
+def check_pair(task: tuple) -> list[Finding]:
+    """Return the findings of an image and its index mask."""
     image, mask, loader, backend_args, rule = task
     content, flaw = read_file(image, 'image', backend_args)
     size = None
     if flaw is None:
-        size, flaw = check_image(content, loader)
+        size, flaw = check_image_file(content, loader)
     findings = [] if flaw is None else [Finding(image, flaw)]
     if mask:
         content, flaw = read_file(mask, 'mask', backend_args)
         if flaw is None:
-            flaw = check_mask(content, loader, size, rule)
+            flaw = check_mask_file(content, loader, size, rule)
         if flaw:
             findings.append(Finding(mask, flaw))
     return findings
 
 
 def _masks_alone(dataset, samples):
-    """Findings of masks without an image, where the folders alone say what belongs to the data set."""
+    """Return findings of masks without an image, where the folders alone say what belongs to the data set."""
     folder = dataset.data_prefix.get('seg_map_path')
     if dataset.ann_file or not folder or not os.path.isdir(folder):
         return []
@@ -245,8 +171,8 @@ def _masks_alone(dataset, samples):
             for path in sorted(Path(folder).rglob(f'*{dataset.seg_map_suffix}')) if os.path.normpath(path) not in known]
 
 
-def _run(function, tasks, key):
-    """Findings of all tasks, which are done by one process per core."""
+def _run(function: Callable[[tuple], list[Finding]], tasks: list, key: str) -> list[Finding]:
+    """Return the findings of all tasks, which one process per core does."""
     if not tasks:
         return []
     findings, bar = [], Bar(len(tasks), f'images of {key}')

@@ -1,4 +1,4 @@
-"""Broken files in training are passed over, named once, counted and replaced in the same way each time; elsewhere they stop."""
+"""Training passes over broken files, names each once, and replaces it by the same one each time; tests stop at them."""
 import json
 import pickle
 import subprocess
@@ -41,7 +41,8 @@ def settings(kind, root, **changes):
     return dict(type='BaseSegDataset', data_root=str(root), img_suffix='.png', reduce_zero_label=True,
                 data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
                 metainfo=dict(classes=shapes.SEMANTIC_CLASSES), pipeline=[
-                    dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')], **changes)
+                    dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')],
+                **changes)
 
 
 @pytest.fixture
@@ -95,7 +96,8 @@ BROKEN = [  # family, what is done to the second image's files, part of what is 
     ('ade', lambda root: images(root)[1].write_bytes(images(root)[1].read_bytes()[:900]), 'truncated image'),
     ('ade', lambda root: images(root)[1].write_bytes(b'no image'), 'unreadable image'),
     ('ade', lambda root: (root / 'annotations/training/shapes_train_00000002.png').unlink(), 'missing file'),
-    ('ade', lambda root: (root / 'annotations/training/shapes_train_00000002.png').write_bytes(b'no'), 'unreadable mask'),
+    ('ade', lambda root: (root / 'annotations/training/shapes_train_00000002.png').write_bytes(b'no'),
+     'unreadable mask'),
 ]
 
 
@@ -130,7 +132,7 @@ def test_validation_and_testing_stop_and_name_the_file(make, kind):
     broken.write_bytes(b'')
     dataset = build_guarded(settings(kind, root, test_mode=True))
     dataset[0]
-    with pytest.raises(BadDataError, match=rf'^{broken}: unreadable image: .*validation and testing.*tools/check_data.py'):
+    with pytest.raises(BadDataError, match=rf'^{broken}: unreadable image: .*validation and testing.*check_data.py'):
         dataset[1]
 
 
@@ -149,7 +151,8 @@ def test_workers_count_together(make, lines):
     with pytest.raises(BadDataError) as info:
         list(batches)
     message = str(info.value)
-    assert message.startswith(f'3 of {COUNT} training samples cannot be used, where max_bad_samples={2 / COUNT} allows 2: ')
+    assert message.startswith(
+        f'3 of {COUNT} training samples cannot be used, where max_bad_samples={2 / COUNT} allows 2: ')
     assert all(str(images(root)[i]) in message for i in (0, 1, 3))
     assert 'tools/check_data.py' in message
     assert 'Traceback' not in message
@@ -204,7 +207,8 @@ def test_files_that_the_system_does_not_read(make, lines):
 @pytest.mark.parametrize('wrap', [
     lambda inner: dict(type='RepeatDataset', dataset=inner, times=2),
     lambda inner: dict(type='ConcatDataset', datasets=[inner, inner]),
-    lambda inner: dict(type='MultiImageMixDataset', dataset=inner, pipeline=[dict(type='CachedMixUp')])], ids=['repeat', 'concat', 'mix'])
+    lambda inner: dict(type='MultiImageMixDataset', dataset=inner, pipeline=[dict(type='CachedMixUp')])],
+    ids=['repeat', 'concat', 'mix'])
 def test_inside_of_wrappers(make, lines, wrap):
     root = make('coco')
     images(root)[1].write_bytes(b'')
@@ -238,10 +242,12 @@ def test_spawned_workers_share_the_count(make):
 
 @pytest.mark.parametrize(('kind', 'break_it', 'message'), [
     ('coco', lambda root: edit(root, id=2), r'instances_train2017\.json: id used twice'),
-    ('coco', lambda root: (root / 'annotations/instances_train2017.json').write_text('{"images": ['), 'unreadable annotation file: not JSON'),
+    ('coco', lambda root: (root / 'annotations/instances_train2017.json').write_text('{"images": ['),
+     'unreadable annotation file: not JSON'),
     ('coco', lambda root: edit(root, bbox=None), 'damaged entry'),
     ('coco', lambda root: (root / 'annotations/instances_train2017.json').unlink(), 'missing file'),
-    ('ade', lambda root: (root / 'images/training').rename(root / 'images/gone'), 'missing file: its images cannot be listed')])
+    ('ade', lambda root: (root / 'images/training').rename(root / 'images/gone'),
+     'missing file: its images cannot be listed')])
 def test_annotation_files_that_cannot_be_loaded(make, kind, break_it, message):
     root = make(kind)
     break_it(root)
@@ -283,7 +289,8 @@ TOY = """
 import sys, torch
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS
-from convnext_mm import cli, launch
+from convnext_mm.apis import cli
+from convnext_mm.engine.runner.build import build_runner
 from mmengine.config import Config
 
 @MODELS.register_module()
@@ -295,7 +302,7 @@ class Toy(BaseModel):
         return dict(loss=self.weight.sum() * inputs[0].float().mean())
 
 def main(argv):
-    launch.build_runner(Config.fromfile(sys.argv[1])).train()
+    build_runner(Config.fromfile(sys.argv[1])).train()
 
 sys.exit(cli.run(main))
 """
@@ -307,16 +314,20 @@ def test_a_run_ends_with_one_line_and_code_2(make, tmp_path):
     for path in images(root)[1:3]:
         path.write_bytes(b'')
     cfg = Config(dict(
-        default_scope='mmdet', model=dict(type='Toy'), work_dir=str(tmp_path / 'work'), max_bad_samples=0.001, custom_hooks=[], randomness=dict(seed=0),
-        train_dataloader=dict(batch_size=2, num_workers=2, persistent_workers=True, sampler=dict(type='DefaultSampler', shuffle=False),
+        default_scope='mmdet', model=dict(type='Toy'), work_dir=str(tmp_path / 'work'), max_bad_samples=0.001,
+        custom_hooks=[], randomness=dict(seed=0),
+        train_dataloader=dict(batch_size=2, num_workers=2, persistent_workers=True,
+                              sampler=dict(type='DefaultSampler', shuffle=False),
                               batch_sampler=dict(type='AspectRatioBatchSampler'), dataset=settings('coco', root)),
         train_cfg=dict(by_epoch=True, max_epochs=2), optim_wrapper=dict(optimizer=dict(type='SGD', lr=.1))))
     cfg.dump(tmp_path / 'config.py')
     (tmp_path / 'toy.py').write_text(TOY)
-    result = subprocess.run([sys.executable, str(tmp_path / 'toy.py'), str(tmp_path / 'config.py')], capture_output=True, text=True)
+    command = [sys.executable, str(tmp_path / 'toy.py'), str(tmp_path / 'config.py')]
+    result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 2, result.stderr[-3000:]
     last = result.stderr.strip().splitlines()[-1]
-    assert last.startswith(f'toy.py: error: 2 of {COUNT} training samples cannot be used, where max_bad_samples=0.001 allows 1: ')
+    assert last.startswith(
+        f'toy.py: error: 2 of {COUNT} training samples cannot be used, where max_bad_samples=0.001 allows 1: ')
     assert str(images(root)[1]) in last
     assert 'Traceback' not in result.stderr
     assert (result.stdout + result.stderr).count('Sample passed over (1 of at most 1)') == 1

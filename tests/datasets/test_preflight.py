@@ -67,7 +67,7 @@ def make_ade20k(cfg, **settings):
 DATA = 'train_dataloader.dataset.'
 COCO_CASES = [
     (lambda c, p: set_key(c, DATA + 'data_root', 'nowhere'),
-     r'nowhere/a\.json does not exist \(train_dataloader\.dataset\.ann_file.*COCO 2017.*https://cocodataset.*make demo'),
+     r'nowhere/a\.json does not exist \(train_dataloader\.dataset\.ann_file.*COCO 2017.*https://coco.*make demo'),
     (lambda c, p: set_key(c, DATA + 'data_prefix.img', 'none/'), r'none/ does not exist.*data_prefix\.img'),
     (lambda c, p: (p / 'images' / 'a.jpg').unlink(), r'images/ is an empty folder.*data_prefix\.img.*COCO 2017'),
     (lambda c, p: (p / 'images' / 'a.jpg').rename(p / 'images' / 'b.jpg'), r'a\.jpg does not exist'),
@@ -75,13 +75,14 @@ COCO_CASES = [
     (lambda c, p: (p / 'a.json').write_bytes(b'\xff\xfe\x00'), 'is not JSON'),
     (lambda c, p: (p / 'a.json').write_text('[]'), 'no list of objects images, categories'),
     (lambda c, p: (p / 'a.json').write_text('{"images": [], "categories": [1]}'), 'no list of objects categories'),
-    (lambda c, p: rename_category(p, 1, id=0), r'a\.json \(train_dataloader\.dataset\.ann_file\) has two categories of the id 0; tools/check_data'),
+    (lambda c, p: rename_category(p, 1, id=0),
+     r'a\.json \(train_dataloader\.dataset\.ann_file\) has two categories of the id 0; tools/check_data'),
     (lambda c, p: rename_category(p, 0, name='dog'), r"has two categories of the name 'dog'"),
     (lambda c, p: set_key(c, 'model.roi_head.bbox_head.1.num_classes', 80),
-     r'has 2 classes \(cat, dog\), but model\.roi_head\.bbox_head\.1\.num_classes=80: set .*bbox_head\.1\.num_classes=2'),
+     r'has 2 classes \(cat, dog\), but model\.roi_head\.bbox_head\.1\.num_classes=80: set .*head\.1\.num_classes=2'),
     (lambda c, p: set_key(c, DATA + 'metainfo.classes', ('cat', 'cow')),
-     r'has 2 categories \(cat, dog\), but train_dataloader\.dataset has 2 classes, of which it lacks 1 \(cow\), and the '
-     r"heads predict 2 classes: set and.* train_dataloader\.dataset\.metainfo\.classes=\"\('cat','dog',\)\""),
+     r'has 2 categories \(cat, dog\), but train_dataloader\.dataset has 2 classes, of which it lacks 1 \(cow\), and '
+     r"the heads predict 2 classes: set and.* train_dataloader\.dataset\.metainfo\.classes=\"\('cat','dog',\)\""),
     (lambda c, p: set_key(c, 'val_evaluator.ann_file', 'none.json'), r'none\.json \(val_evaluator\.ann_file\)'),
     (lambda c, p: c.train_dataloader.update(dataset=dict(type='RepeatDataset', times=2, dataset=dict(
         c.train_dataloader.dataset, data_root='gone'))), r'gone/a\.json.*train_dataloader\.dataset\.dataset\.ann_file'),
@@ -99,8 +100,8 @@ def test_wrong_detection_data(coco, tmp_path, break_it, message):
 def test_own_classes_of_the_dataset_count(coco):
     """Without metainfo, the labels are COCO's 80: the annotations say what they should be, and the heads are right."""
     del coco.train_dataloader.dataset['metainfo']
-    with pytest.raises(UserError, match=r"2 categories \(cat, dog\), but train_dataloader\.dataset has 80 classes.*heads "
-                                        r"predict 2 classes: set and, for each .*metainfo\.classes=\"\('cat','dog',\)\""):
+    with pytest.raises(UserError, match=r"2 categories \(cat, dog\), but train_dataloader\.dataset has 80 classes.*"
+                                        r"heads predict 2 classes: set and, for each .*classes=\"\('cat','dog',\)\""):
         check_data(coco, ('train',))
 
 
@@ -158,11 +159,13 @@ ADE_CASES = [
      r'nowhere/images does not exist.*data_prefix\.img_path.*make demo'),
     (lambda c, p: make_ade20k(c, data_root='none'),
      r'none/images does not exist.*ADE20K.*ADEChallengeData2016\.zip'),
-    (lambda c, p: set_key(c, DATA + 'type', 'ADE20KDataset'), 'has cat, dog, which ADE20KDataset does not know.*BaseSeg'),
+    (lambda c, p: set_key(c, DATA + 'type', 'ADE20KDataset'),
+     'has cat, dog, which ADE20KDataset does not know.*BaseSeg'),
     (lambda c, p: (p / 'masks' / 'a.png').unlink(), r'masks is an empty folder.*seg_map_path'),
     (lambda c, p: Image.fromarray(np.uint8([[3]])).save(p / 'masks' / 'a.png'),
      r'a\.png .*has the value 3, but .* 2 classes.*at most 2'),
-    (lambda c, p: set_key(c, DATA + 'reduce_zero_label', False), r'has the value 2.*reduce_zero_label=False.*at most 1'),
+    (lambda c, p: set_key(c, DATA + 'reduce_zero_label', False),
+     r'has the value 2.*reduce_zero_label=False.*at most 1'),
     (lambda c, p: (p / 'masks' / 'a.png').write_bytes(b'no image'), r'a\.png .*cannot be read as a mask'),
     (lambda c, p: set_key(c, 'model.auxiliary_head.num_classes', 150),
      r'model\.auxiliary_head\.num_classes=150: set model\.auxiliary_head\.num_classes=2'),
