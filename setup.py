@@ -6,7 +6,8 @@ from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 VERSION = re.search(r"^__version__ = '(.+)'$", (ROOT / 'convnext_mm' / 'version.py').read_text(), re.M).group(1)
-COMMON = ['ftfy', 'regex', 'pycocotools', 'tensorboard']
+COMMON = ['ftfy', 'regex', 'pycocotools', 'shapely>=2', 'tensorboard']
+REPORT = ['bokeh>=3.9,<4']
 TEST = ['pytest', 'pytest-xdist', 'hypothesis', 'safetensors']
 
 setup(
@@ -23,10 +24,11 @@ setup(
     # mmdet imports mmpretrain's models, which import names that later versions of transformers no longer have.
     extras_require={
         'onedl': ['onedl-mmengine>=0.10.8', 'onedl-mmcv>=2.3', 'onedl-mmdetection>=3.4', 'onedl-mmsegmentation>=1.3',
-                  'onedl-mmpretrain>=1.3', 'transformers<5', *COMMON],
+                  'onedl-mmpretrain>=1.3', 'transformers<5', *COMMON, *REPORT],
         'openmmlab': ['mmengine>=0.10.3', 'mmcv>=2.0.0,<2.2', 'mmdet>=3.3', 'mmsegmentation>=1.2', 'mmpretrain>=1.2',
-                      'transformers<4.50', *COMMON],
+                      'transformers<4.50', *COMMON, *REPORT],
+        'report': REPORT,
         'test': TEST,
-        'dev': [*TEST, 'timm', 'ruff', 'mypy', 'matplotlib', 'scikit-learn', 'lap'],
+        'dev': [*TEST, 'timm', 'ruff', 'mypy', 'matplotlib', 'scikit-learn', 'lap', 'selenium'],
     },
 )
