@@ -12,7 +12,7 @@ from rich.progress import Progress as RichProgress
 from rich.text import Text
 
 #: Seconds between two lines of a log.
-PACE = 10
+PACE = 10.
 
 
 def clock(seconds: float) -> str:
