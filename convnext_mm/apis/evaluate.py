@@ -1,17 +1,20 @@
 """Evaluate stored predictions, without the model."""
+import argparse
+
 from convnext_mm.apis.config import load_config
 from convnext_mm.datasets.preflight import check_data
-from convnext_mm.evaluation.scores import check_reference, find_reference, show_report
-from convnext_mm.evaluation.stored import evaluate_stored, shows_classes
+from convnext_mm.evaluation.evaluators import shows_classes
+from convnext_mm.evaluation.scores import check_reference, find_reference, show_scores
+from convnext_mm.evaluation.stored import evaluate_stored
 from convnext_mm.utils.files import check_place
 
 
-def main(args):
+def main(args: argparse.Namespace) -> None:
     """Evaluate stored predictions by a command line (see `tools/evaluate.py`)."""
     cfg = load_config(args, 'test_dataloader', 'test_evaluator')
     reference = find_reference(args.reference, args.config)
     check_reference(reference, cfg)
     check_place('--work-dir', cfg.work_dir)
     check_data(cfg, ('test',))
-    report = evaluate_stored(cfg, args.config, args.predictions, reference)
-    show_report(report, cfg.work_dir, shows_classes(cfg))
+    scores = evaluate_stored(cfg, args.config, args.predictions, reference)
+    show_scores(scores, cfg.work_dir, shows_classes(cfg))

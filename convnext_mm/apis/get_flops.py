@@ -1,8 +1,10 @@
 """Count parameters and multiply-accumulates."""
+import argparse
 import contextlib
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from convnext_mm.apis.config import read_config
 from convnext_mm.evaluation import cost
@@ -11,8 +13,8 @@ from convnext_mm.utils.errors import UserError
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 
 
-def main(args):
-    """Count by a command line, and print a table or JSON."""
+def main(args: argparse.Namespace) -> None:
+    """Count by a command line (see `tools/get_flops.py`), and print a table or JSON."""
     if args.all == bool(args.config):
         raise UserError('give a config or --all')
     if args.all and args.shape:
@@ -20,8 +22,10 @@ def main(args):
     if args.shape and min(args.shape) < 32:
         raise UserError(f'--shape {args.shape[0]} {args.shape[1]}: height and width must be at least 32 pixels')
     with contextlib.redirect_stdout(sys.stderr):
+        result: Any
         if args.all:
-            result, text = cost.count_published(CONFIGS, print), cost.format_published
+            result = cost.count_published(CONFIGS, print)
         else:
-            result, text = cost.count_config(read_config(args.config), args.shape), cost.format_cost
-    print(json.dumps(result) if args.json else text(result))
+            result = cost.count_config(read_config(args.config), args.shape)
+    table = cost.format_published if args.all else cost.format_cost
+    print(json.dumps(result) if args.json else table(result))

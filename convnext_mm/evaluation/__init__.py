@@ -1,1 +1,1 @@
-"""Figures of a model beside the published ones, predictions on disk, the cost of a model."""
+"""Evaluation: measured figures beside the published ones, predictions on disk, and the cost of a model."""

@@ -1,13 +1,14 @@
-"""The cost of a model by the paper's convention, counted without data, weights or real memory.
+"""Count the cost of a model by the paper's convention, without data, weights or real memory.
 
-Convention (it reproduces the thirteen published costs): multiply-accumulates of convolutions, transposed ones included,
-and of linear layers on the inference path, so without an auxiliary head; 1000 proposals through every box head and
-100 through every mask head. Shapes alone decide, so the model lives on torch's meta device.
+The convention, which reproduces the thirteen published costs, counts multiply-accumulates of convolutions, transposed
+ones included, and of linear layers. It follows the inference path, so it leaves out auxiliary heads; 1000 proposals go
+through every box head and 100 through every mask head. Only shapes matter, so the model lives on torch's meta device.
 
 Source: arXiv:2201.03545, tables 3 and 4; the published figures in ``paper.json``.
 """
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config
@@ -23,27 +24,27 @@ BOX_PROPOSALS, MASK_PROPOSALS = 1000, 100
 _COUNTED = {'convolution', 'mm', 'addmm'}
 
 
-def build_on_meta(cfg):
-    """The model of a config on torch's meta device: shapes without memory."""
+def build_on_meta(cfg: Config) -> torch.nn.Module:
+    """Build the model of a config on torch's meta device: shapes without memory."""
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     with torch.device('meta'), MODELS.switch_scope_and_registry(None) as registry:
         return registry.build(cfg.model)
 
 
 class Cost(NamedTuple):
-    """Parameters of the whole model, and multiply-accumulates by part."""
+    """The number of parameters of the whole model, and its multiply-accumulates by part."""
 
     parameters: int
     macs: dict
 
     @property
-    def total(self):
-        """Multiply-accumulates of all parts."""
+    def total(self) -> int:
+        """Return the multiply-accumulates of all parts."""
         return sum(self.macs.values())
 
 
-def count_macs(function, *inputs):
-    """Multiply-accumulates of convolutions and linear layers in ``function(*inputs)``, and what it returns."""
+def count_macs(function: Callable, *inputs: torch.Tensor) -> tuple[int, Any]:
+    """Return the multiply-accumulates of convolutions and linear layers in ``function(*inputs)``, and its result."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         result = function(*inputs)
     # torch counts a multiplication and an addition as two operations.
@@ -51,8 +52,8 @@ def count_macs(function, *inputs):
     return sum(n for name, n in counts.items() if name in _COUNTED), result
 
 
-def count_model(model, shape):
-    """Cost of a detector or segmentor on one image.
+def count_model(model: Any, shape: Sequence[int]) -> Cost:
+    """Return the cost of a detector or segmentor on one image.
 
     Args:
         model (nn.Module): mmdet's two-stage detector or mmseg's encoder-decoder, on the meta device.
@@ -87,10 +88,11 @@ def _regions(head, number):
     return torch.empty(number, head.in_channels, *size, device='meta')
 
 
-def default_shape(cfg):
-    """Height and width that a config's cost is counted at: the published one, or as the paper has it.
+def default_shape(cfg: Config) -> tuple[int, int]:
+    """Return the height and width at which a config's cost is counted.
 
-    Detectors at 800 x 1280; segmentors at the crop's height by four times that.
+    That is the published shape, or for other configs what the paper takes: 800 x 1280 for detectors, and the height of
+    the crop by four times that for segmentors.
     """
     row = recipe(cfg.filename)
     if row is not None:
@@ -101,22 +103,22 @@ def default_shape(cfg):
     return height, 4 * height
 
 
-def count_config(cfg, shape=None):
-    """Cost of a config's model, at ``shape`` or its default one: a dict ready for JSON."""
+def count_config(cfg: Config, shape: Sequence[int] | None = None) -> dict:
+    """Return the cost of a config's model, at ``shape`` or its default one, ready for JSON."""
     shape = tuple(shape or default_shape(cfg))
     cost = count_model(build_on_meta(cfg), shape)
     return dict(shape=shape, parameters=cost.parameters, macs=cost.total, parts=cost.macs)
 
 
-def count_backbone(arch, resolution):
-    """Multiply-accumulates of a bare backbone on a square image."""
+def count_backbone(arch: str, resolution: int) -> int:
+    """Return the multiply-accumulates of a bare backbone on a square image of ``resolution`` pixels a side."""
     with torch.device('meta'):
         model = ConvNeXt(arch, out_indices=(3,))
         return count_macs(model, torch.empty(1, 3, resolution, resolution))[0]
 
 
-def count_published(configs, progress=lambda text: None):
-    """Every published cost counted again.
+def count_published(configs: Path, progress: Callable[[str], Any] = lambda text: None) -> list[dict]:
+    """Count every published cost again.
 
     Args:
         configs (Path): The folder `configs/`.
@@ -142,8 +144,8 @@ def count_published(configs, progress=lambda text: None):
     return rows
 
 
-def format_published(rows):
-    """A table of what :func:`count_published` returns."""
+def format_published(rows: list[dict]) -> str:
+    """Return a table of what :func:`count_published` returns."""
     def cells(row):
         giga = row['macs'] / 1e9
         parameters = '' if row['parameters'] is None else f'{row["parameters"] / 1e6:.2f}'
@@ -152,8 +154,8 @@ def format_published(rows):
     return format_table(('', 'M parameters', 'published', 'G MACs', 'published', 'difference'), map(cells, rows))
 
 
-def format_cost(counted):
-    """A table of what :func:`count_config` returns."""
+def format_cost(counted: dict) -> str:
+    """Return a table of what :func:`count_config` returns."""
     rows = [*counted['parts'].items(), ('total', counted['macs'])]
     table = format_table(('part', 'G MACs'), ((name, f'{macs / 1e9:.2f}') for name, macs in rows))
     return f'{counted["parameters"]:,} parameters; at {counted["shape"][0]} x {counted["shape"][1]}\n{table}'

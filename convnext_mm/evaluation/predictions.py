@@ -1,15 +1,18 @@
-"""Predictions on disk, in formats that are read without running code.
+"""Write and read predictions in formats that run no code.
 
-Detection: one JSON file in COCO's format, ``images``, ``categories`` and ``annotations`` with a ``score`` each (boxes
-x, y, w, h in pixels of the original image, masks as compressed run lengths); the list of annotations alone is what
-``pycocotools`` loads as results. Floats are written with all their digits, so that figures stay equal.
-Segmentation: a folder of index PNGs in the numbering of the data set's annotation files (with ``reduce_zero_label``
-the classes count from 1), and ``predictions.json`` with ``images`` and ``categories``; ``id`` is the pixel's value.
-Both hold under ``info`` what was run.
+A detector's predictions are one JSON file in COCO's format: ``images``, ``categories`` and ``annotations`` with a
+``score`` each. Boxes are x, y, w, h in pixels of the original image, masks compressed run lengths. pycocotools
+loads the list of annotations alone as results. Floats are written with all their digits, so that figures stay equal.
+
+A segmentor's predictions are a folder of index PNGs, numbered as the data set's annotation files are (with
+``reduce_zero_label`` the classes count from 1), and ``predictions.json`` with ``images`` and ``categories``, whose
+``id`` is the value of a pixel.
+
+Both have under ``info`` what was run.
 """
 import json
 import os
-import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,18 +21,18 @@ from PIL import Image
 
 from convnext_mm.checkpoint.files import read_dump
 from convnext_mm.utils.errors import UserError
-from convnext_mm.utils.files import check_place, whole_file
+from convnext_mm.utils.files import replace_folder, whole_file
 
 INDEX_FILE = 'predictions.json'
 PICKLES = ('.pkl', '.pickle')
 
 
 class Predictions(NamedTuple):
-    """What was read.
+    """Predictions as read from disk.
 
     Attributes:
-        info (dict): What was run; empty where the file does not tell.
-        images (list[dict] | None): As in the file; None in a list of results, which does not tell.
+        info (dict): What was run; empty where the file does not say.
+        images (list[dict] | None): As in the file; None for a list of results, which has none.
         categories (list[dict] | None): As in the file.
         annotations (list[dict] | None): COCO's results; None for segmentation.
         by_label (bool): Whether ``category_id`` is a label from 0, as mmdet's dump does not know the ids.
@@ -42,17 +45,20 @@ class Predictions(NamedTuple):
     by_label: bool = False
 
 
-def to_annotations(image_id, boxes, scores, labels, category_ids, masks=None, mask_scores=None):
-    """COCO's results of one image.
+def to_annotations(image_id: int, boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray,
+                   category_ids: Sequence[int], masks: Sequence | None = None,
+                   mask_scores: np.ndarray | None = None) -> list[dict]:
+    """Return COCO's results of one image.
 
     Args:
-        image_id (int): Of the image.
+        image_id (int): The image's id.
         boxes (ndarray): x0, y0, x1, y1 in pixels, (N, 4).
         scores (ndarray): (N,).
         labels (ndarray): Indices into ``category_ids``, (N,).
-        category_ids (Sequence[int]): Of the classes.
-        masks (Sequence, optional): bool (H, W) or compressed run lengths, N of them.
-        mask_scores (ndarray, optional): Where masks have scores of their own; stored as ``mask_score``.
+        category_ids (Sequence[int]): Ids of the classes.
+        masks (Sequence, optional): bool (H, W) or compressed run lengths, N of them. Defaults to none.
+        mask_scores (ndarray, optional): Scores of the masks where they have some of their own, (N,); stored as
+            ``mask_score``. Defaults to none.
 
     Returns:
         list[dict]: ``image_id``, ``category_id``, ``bbox`` (x, y, w, h), ``score`` and ``segmentation``.
@@ -71,6 +77,7 @@ def to_annotations(image_id, boxes, scores, labels, category_ids, masks=None, ma
 
 
 def _run_lengths(mask):
+    """Return a mask, or compressed run lengths, as compressed run lengths that JSON takes."""
     from pycocotools import mask as coco_mask
     if not isinstance(mask, dict):
         mask = coco_mask.encode(np.asfortranarray(mask, np.uint8))
@@ -78,15 +85,16 @@ def _run_lengths(mask):
     return dict(size=list(map(int, mask['size'])), counts=counts.decode() if isinstance(counts, bytes) else counts)
 
 
-def write_detections(path, info, images, categories, annotations):
-    """Write COCO's format (see the module); annotations get their ids here."""
+def write_detections(path: str | Path, info: dict, images: list[dict], categories: list[dict],
+                     annotations: list[dict]) -> None:
+    """Write predictions in COCO's format (see the module), and give the annotations ids from 1."""
     content = dict(info=info, images=images, categories=categories,
                    annotations=[dict(id=i + 1, **annotation) for i, annotation in enumerate(annotations)])
     with whole_file(path) as temporary:
         temporary.write_text(json.dumps(content))
 
 
-def write_index_map(path, index_map, reduce_zero_label):
+def write_index_map(path: str | Path, index_map: np.ndarray, reduce_zero_label: bool) -> None:
     """Write a segmentation as an index PNG, of 16 bits where the values need them.
 
     Args:
@@ -99,8 +107,8 @@ def write_index_map(path, index_map, reduce_zero_label):
         Image.fromarray(values.astype(np.uint8 if values.max(initial=0) < 256 else np.uint16)).save(temporary, 'PNG')
 
 
-def read_index_map(path, reduce_zero_label):
-    """Class indices of an index PNG; what it leaves unlabelled gets 255. Inverse of :func:`write_index_map`."""
+def read_index_map(path: str | Path, reduce_zero_label: bool) -> np.ndarray:
+    """Return the class indices that :func:`write_index_map` wrote, (H, W); unlabelled pixels become 255."""
     try:
         values = np.asarray(Image.open(path)).astype(np.int64)
     except OSError as error:
@@ -110,63 +118,38 @@ def read_index_map(path, reduce_zero_label):
     return np.where(values == 0, 255, values - 1) if reduce_zero_label else values
 
 
-def index_categories(classes, reduce_zero_label):
-    """``id`` (the value of a pixel in an index PNG) and ``name`` of each class."""
+def index_categories(classes: Sequence[str], reduce_zero_label: bool) -> list[dict]:
+    """Return ``id`` (the value of a pixel in an index PNG) and ``name`` of each class."""
     return [dict(id=i + bool(reduce_zero_label), name=name) for i, name in enumerate(classes)]
 
 
-def partial_folder(folder):
-    """Where the index PNGs of a folder are gathered until all are there."""
+def partial_folder(folder: str | Path) -> Path:
+    """Return where the index PNGs of a folder are gathered until all are there.
+
+    Its name is fixed, as all processes of a distributed run write into it.
+    """
     return Path(f'{os.path.normpath(folder)}.partial')
 
 
-def finish_folder(folder, info, names, categories):
-    """Give a folder of index PNGs its ``predictions.json`` and its name, in place of an earlier one.
+def finish_folder(folder: str | Path, info: dict, names: dict[str, str], categories: list[dict]) -> None:
+    """Write the ``predictions.json`` of gathered index PNGs, and rename their folder to its final name.
 
     Args:
-        folder (str | Path): Its PNGs are in ``partial_folder(folder)``.
+        folder (str | Path): The final name; an earlier folder of that name is replaced. The PNGs are in
+            ``partial_folder(folder)``.
         info (dict): What was run.
-        names (dict): ``{name of the PNG: name of the image}``; other PNGs are an interrupted run's.
+        names (dict): ``{name of the PNG: name of the image}``; other PNGs are left from an interrupted run and go.
         categories (list[dict]): ``id`` (the pixel's value) and ``name``.
     """
-    folder, partial = Path(folder), partial_folder(folder)
+    partial = partial_folder(folder)
     for stale in set(partial.rglob('*.png')) - {partial / name for name in names}:
         stale.unlink()
     images = [dict(id=i + 1, file_name=names[name], map=name) for i, name in enumerate(sorted(names))]
     (partial / INDEX_FILE).write_text(json.dumps(dict(info=info, images=images, categories=categories)))
-    if folder.exists():
-        shutil.rmtree(folder)
-    partial.rename(folder)
+    replace_folder(partial, folder)
 
 
-def check_folder(argument, folder):
-    """Make sure that predictions can be written as a folder: it is new, empty, or holds earlier predictions.
-
-    Raises:
-        UserError: It holds something else, or cannot be written.
-    """
-    path = Path(folder)
-    if path.is_file() or path.suffix in ('.json', *PICKLES):
-        raise UserError(f'{argument} {str(folder)!r}: the predictions of a segmentor go into a folder, as index PNGs')
-    if path.is_dir() and any(path.iterdir()) and not (path / INDEX_FILE).is_file():
-        raise UserError(f'{argument} {str(folder)!r} holds something other than predictions (it has no {INDEX_FILE}) '
-                        'and is left as it is: give another folder')
-    check_place(argument, path)
-
-
-def check_file(argument, file):
-    """Make sure that a detector's predictions can be written as a file.
-
-    Raises:
-        UserError: Another ending than ``.json``, ``.pkl`` or ``.pickle``, or it cannot be written.
-    """
-    if Path(file).suffix not in ('.json', *PICKLES) or os.path.isdir(file):
-        raise UserError(f"{argument} {str(file)!r}: the predictions of a detector go into a .json file (COCO's format, "
-                        'for tools/evaluate.py), or a .pkl file as mmdet writes it')
-    check_place(argument, file)
-
-
-def read_predictions(path):
+def read_predictions(path: str | Path) -> Predictions:
     """Read what ``--out`` stored, a JSON list of COCO's results, mmdet's dump or a folder of mmseg's index PNGs.
 
     Raises:
@@ -196,7 +179,7 @@ def read_predictions(path):
 
 
 def _read_dump(path):
-    """mmdet's ``DumpDetResults``, without running what a pickle may ask for."""
+    """Read what mmdet's ``DumpDetResults`` wrote, without running what a pickle may ask for."""
     images, annotations = [], []
     try:
         for sample in read_dump(path):
@@ -217,36 +200,3 @@ def _read_json(path):
         return json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise UserError(f'predictions {str(path)!r} cannot be read as JSON: {error}') from None
-
-
-def compare_images(path, expected, found):
-    """Make sure that the images of predictions are those of a data set.
-
-    Args:
-        path (str | Path): Of the predictions, for the message.
-        expected (Iterable[str]): Names in the data set.
-        found (Iterable[str]): Names in the predictions.
-
-    Raises:
-        UserError: Naming what is missing and what is too much.
-    """
-    expected, found = set(expected), set(found)
-    problems = [f'{len(names)} {what} ({", ".join(sorted(names)[:5])}{", ..." if len(names) > 5 else ""})'
-                for names, what in ((expected - found, 'images of the data set are missing'),
-                                    (found - expected, 'images are not in the data set')) if names]
-    if problems:
-        raise UserError(f"predictions {str(path)!r} are not those of the config's test_dataloader.dataset, which has "
-                        f'{len(expected)} images: {" and ".join(problems)}')
-
-
-def compare_categories(path, expected, found):
-    """Make sure that ``{id: name}`` of the predictions' classes are the data set's.
-
-    Raises:
-        UserError: Naming the first that differ.
-    """
-    wrong = [f'{i} is {found.get(i, "missing")}, in the data set {expected.get(i, "missing")}'
-             for i in sorted({*expected, *found}) if expected.get(i) != found.get(i)]
-    if wrong:
-        raise UserError(f"predictions {str(path)!r} are of other classes than the config's test_dataloader.dataset: "
-                        f'category {"; ".join(wrong[:3])}{"; ..." if len(wrong) > 3 else ""}')

@@ -1,10 +1,12 @@
-"""Measured figures beside the published ones, with what was run: as text, as JSON and as Markdown."""
+"""Set measured figures beside the published ones: the scores of a test, as text, as JSON and as Markdown."""
 import json
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from convnext_mm.evaluation.run_facts import describe_weights
 from convnext_mm.published.paper import published, recipe
 from convnext_mm.utils.configs import is_segmentor
 from convnext_mm.utils.errors import UserError
@@ -12,8 +14,14 @@ from convnext_mm.utils.files import whole_file
 from convnext_mm.utils.text import format_table
 
 
-class Figure(NamedTuple):
-    """A figure of COCO's: mmdet's key for it, its name in a table, and its key in ``paper.json`` after box_."""
+class CocoFigure(NamedTuple):
+    """A figure of COCO's.
+
+    Attributes:
+        key (str): mmdet's key for it.
+        name (str): Its name in a table.
+        published (str | None): Its key in ``paper.json`` without ``box_`` or ``mask_``; None if it is not published.
+    """
 
     key: str
     name: str
@@ -22,23 +30,23 @@ class Figure(NamedTuple):
 
 #: In pycocotools' order.
 COCO_FIGURES = (
-    Figure('mAP', 'AP', 'ap'), Figure('mAP_50', 'AP50', 'ap50'), Figure('mAP_75', 'AP75', 'ap75'),
-    Figure('mAP_s', 'AP small'), Figure('mAP_m', 'AP medium'), Figure('mAP_l', 'AP large'),
-    Figure('AR@1', 'AR 1'), Figure('AR@10', 'AR 10'), Figure('AR@100', 'AR 100'),
-    Figure('AR_s@100', 'AR small'), Figure('AR_m@100', 'AR medium'), Figure('AR_l@100', 'AR large'))
-#: Images that the published figures are of: COCO val2017 and ADE20K's validation.
+    CocoFigure('mAP', 'AP', 'ap'), CocoFigure('mAP_50', 'AP50', 'ap50'), CocoFigure('mAP_75', 'AP75', 'ap75'),
+    CocoFigure('mAP_s', 'AP small'), CocoFigure('mAP_m', 'AP medium'), CocoFigure('mAP_l', 'AP large'),
+    CocoFigure('AR@1', 'AR 1'), CocoFigure('AR@10', 'AR 10'), CocoFigure('AR@100', 'AR 100'),
+    CocoFigure('AR_s@100', 'AR small'), CocoFigure('AR_m@100', 'AR medium'), CocoFigure('AR_l@100', 'AR large'))
+#: How many images the published figures are of: COCO val2017 and ADE20K's validation.
 PUBLISHED_IMAGES = {'coco': 5000, 'ade20k': 2000}
 
 
 class Reference(NamedTuple):
-    """A published row to compare with (None: without one), and words for it."""
+    """A published row to compare with, or None, and words for it."""
 
     row: dict | None
     text: str
 
 
-def find_reference(name, config):
-    """The published row for ``--reference``.
+def find_reference(name: str, config: str | Path) -> Reference:
+    """Return the published row for ``--reference``.
 
     Args:
         name (str): ``auto`` (the config's), ``none``, or a config such as ``cascade/convnext_t_3x``.
@@ -58,7 +66,7 @@ def find_reference(name, config):
     return Reference(row, f'{row["config"].removesuffix(".py")}: {row["method"]}, {row["arch"]}, {row["pretrain"]}')
 
 
-def check_reference(reference, cfg):
+def check_reference(reference: Reference, cfg: Any) -> None:
     """Make sure that a published row is of the config's task.
 
     Raises:
@@ -68,25 +76,15 @@ def check_reference(reference, cfg):
         raise UserError(f'--reference {reference.row["config"]} is of another task than the config')
 
 
-def describe_weights(weights):
-    """The origin of weights in words."""
-    if not weights:
-        return 'not stored with the predictions'
-    facts = [f'published as {weights["published_as"]}'] if 'published_as' in weights else []
-    facts += [f'{name} {weights[key]}' for key, name in (('epoch', 'epoch'), ('iter', 'iteration'), ('time', 'saved'))
-              if weights.get(key)]
-    return f'{weights["source"]} ({", ".join([*facts, "sha256 " + weights["sha256"][:12]])})'
-
-
-def make_report(run, images, figures, metrics, reference):
-    """All that is known of an evaluation, ready for JSON.
+def make_scores(run: dict, images: int, figures: dict, metrics: Sequence, reference: Reference) -> dict:
+    """Return all that is known of an evaluation, ready for JSON.
 
     Args:
-        run (dict): Of :func:`describe_run`.
-        images (int): How many.
-        figures (dict): Of the evaluators, by their keys.
-        metrics (Sequence): The evaluators; this package's give ``per_class``.
-        reference (Reference): To compare with.
+        run (dict): What :func:`describe_run` returned.
+        images (int): Number of images.
+        figures (dict): What the evaluators measured, by their keys.
+        metrics (Sequence): The evaluators; this package's have ``per_class``.
+        reference (Reference): The published row to compare with.
 
     Returns:
         dict: ``config``, ``protocol``, ``images``, ``weights``, ``published`` (words for the row), ``figures``
@@ -113,7 +111,7 @@ def _compare(key, value, row, multi_scale):
 
 
 def _name_figure(key, value, multi_scale):
-    """A figure's name in a table, its value in percent where it is known to have one, and its published key."""
+    """Return a figure's name in a table, its value (COCO's in percent), and its published key or None."""
     for kind, word in (('bbox', 'box'), ('segm', 'mask')):
         for figure in COCO_FIGURES:
             if key == f'coco/{kind}_{figure.key}':
@@ -127,7 +125,7 @@ def _name_figure(key, value, multi_scale):
 
 
 def _number(value):
-    """JSON has no NaN."""
+    """Return a value for JSON, which has no NaN."""
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
@@ -137,51 +135,51 @@ def _cell(value, sign=''):
     return f'{value:{sign}.2f}' if isinstance(value, float) else str(value)
 
 
-def _tables(report):
-    """(header, rows) of the figures, and of the classes if there are any."""
+def _tables(scores):
+    """Yield (header, rows) of the figures, and of the classes if there are any."""
     figures = [(f['metric'], _cell(f['measured']), _cell(f['published']), _cell(f['difference'], '+'))
-               for f in report['figures']]
+               for f in scores['figures']]
     yield ('metric', 'measured', 'published', 'difference'), figures
-    if report['classes']:
-        keys = list(report['classes'][0])
-        yield keys, [[_cell(row.get(key)) for key in keys] for row in report['classes']]
+    if scores['classes']:
+        keys = list(scores['classes'][0])
+        yield keys, [[_cell(row.get(key)) for key in keys] for row in scores['classes']]
 
 
-def _facts(report):
-    return {'config': report['config'], 'protocol': report['protocol'], 'images': report['images'],
-            'weights': describe_weights(report['weights']), 'published': report['published']}
+def _facts(scores):
+    return {'config': scores['config'], 'protocol': scores['protocol'], 'images': scores['images'],
+            'weights': describe_weights(scores['weights']), 'published': scores['published']}
 
 
-def format_report(report, with_classes=True):
-    """A report as text for a terminal: classes first, so that it ends with the table of figures."""
-    tables = [format_table(*table) for table in _tables(report)]
-    facts = '\n'.join(f'{name + ":":11}{text}' for name, text in _facts(report).items())
+def format_scores(scores: dict, with_classes: bool = True) -> str:
+    """Return scores as text for a terminal: classes first, so that it ends with the table of figures."""
+    tables = [format_table(*table) for table in _tables(scores)]
+    facts = '\n'.join(f'{name + ":":11}{text}' for name, text in _facts(scores).items())
     return '\n\n'.join([*(tables[1:] if with_classes else ()), facts, tables[0]])
 
 
-def format_markdown(report):
-    """A report as Markdown."""
-    lines = [f'# {report["config"]}', '', *(f'- {name}: {text}' for name, text in _facts(report).items())]
-    for header, rows in _tables(report):
+def format_markdown(scores: dict) -> str:
+    """Return scores as Markdown."""
+    lines = [f'# {scores["config"]}', '', *(f'- {name}: {text}' for name, text in _facts(scores).items())]
+    for header, rows in _tables(scores):
         lines += ['', f'| {" | ".join(header)} |', f'|---|{"---:|" * (len(header) - 1)}',
                   *(f'| {" | ".join(row)} |' for row in rows)]
     return '\n'.join(lines) + '\n'
 
 
-def write_report(report, work_dir):
-    """Write a report as JSON and Markdown; return the name without ending.
+def write_scores(scores: dict, work_dir: str | Path) -> Path:
+    """Write scores into the work dir as JSON and Markdown, and return the path without ending.
 
-    ``evaluation`` in the work dir, and ``evaluation_multi_scale``, so that neither replaces the other.
+    Its name is ``evaluation`` or ``evaluation_multi_scale``, so that neither replaces the other.
     """
-    name = 'evaluation' if report['protocol'] == 'single-scale' else f'evaluation_{report["protocol"]}'
+    name = 'evaluation' if scores['protocol'] == 'single-scale' else f'evaluation_{scores["protocol"]}'
     path = Path(work_dir, name.replace('-', '_'))
-    for ending, text in (('.json', json.dumps(report, indent=1) + '\n'), ('.md', format_markdown(report))):
+    for ending, text in (('.json', json.dumps(scores, indent=1) + '\n'), ('.md', format_markdown(scores))):
         with whole_file(path.with_suffix(ending)) as temporary:
             temporary.write_text(text, encoding='utf-8')
     return path
 
 
-def show_report(report, work_dir, with_classes):
-    """Print a report and write it into the work dir."""
-    path = write_report(report, work_dir)
-    print(f'\n{format_report(report, with_classes)}\n\nwritten to {os.path.relpath(path)}.json and .md', flush=True)
+def show_scores(scores: dict, work_dir: str | Path, with_classes: bool) -> None:
+    """Print scores and write them into the work dir."""
+    path = write_scores(scores, work_dir)
+    print(f'\n{format_scores(scores, with_classes)}\n\nwritten to {os.path.relpath(path)}.json and .md', flush=True)

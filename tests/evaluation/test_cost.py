@@ -55,5 +55,6 @@ def test_tool_prints_json():
 @pytest.mark.parametrize('arguments', [[], ['--all', 'x.py'], ['--all', '--shape', '64', '64'], ['x.py'],
                                        ['x.py', '--shape', '31', '64'], ['x.py', '--shape', '64', 'a']])
 def test_tool_refuses(arguments):
-    result = subprocess.run([sys.executable, 'tools/get_flops.py', *arguments], cwd=ROOT, capture_output=True, text=True)
+    command = [sys.executable, 'tools/get_flops.py', *arguments]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (result.returncode, len(result.stderr.strip().splitlines())) == (2, 1), result.stderr

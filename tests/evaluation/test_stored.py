@@ -11,11 +11,11 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from PIL import Image
 
-from convnext_mm.apis import evaluate as evaluation
 from convnext_mm.apis.cli import main as run_command
 from convnext_mm.datasets import shapes
-from convnext_mm.evaluation import predictions
+from convnext_mm.evaluation import evaluators, predictions
 from convnext_mm.evaluation import scores as figures
+from convnext_mm.evaluation.run_facts import describe_run, describe_weights
 from convnext_mm.utils.errors import UserError
 from tests.helpers.paths import ROOT
 
@@ -58,7 +58,8 @@ class PerturbedTruth(BaseModel):
         # Each shape three times, differently far off.
         chosen = [i for i in range(len(truth)) for _ in range(3) if rng.random() < .8]
         shifts = rng.integers(-4, 5, (len(chosen), 2))
-        boxes = truth.bboxes.tensor[chosen] + torch.tensor(np.tile(shifts, 2)) + torch.tensor(rng.uniform(-1, 1, (len(chosen), 4)))
+        moves = np.tile(shifts, 2) + rng.uniform(-1, 1, (len(chosen), 4))
+        boxes = truth.bboxes.tensor[chosen] + torch.tensor(moves)
         masks = [np.roll(truth.masks.masks[i], shift[::-1], (0, 1)).astype(bool) for i, shift in zip(chosen, shifts)]
         labels = [int(truth.labels[i]) if rng.random() < .8 else rng.integers(3) for i in chosen]
         sample.pred_instances = InstanceData(
@@ -92,7 +93,8 @@ def data(tmp_path_factory):
 def files(tmp_path_factory, data):
     """A config of each family, at a path that the paper has a row for, and a checkpoint."""
     folder = tmp_path_factory.mktemp('files')
-    paths = {'detector': folder / 'cascade' / 'convnext_t_3x.py', 'segmentor': folder / 'upernet' / 'convnext_t_512_160k.py'}
+    paths = {'detector': folder / 'cascade' / 'convnext_t_3x.py',
+             'segmentor': folder / 'upernet' / 'convnext_t_512_160k.py'}
     for kind, path in paths.items():
         path.parent.mkdir()
         path.write_text(SOURCE[kind].format(root=ROOT, data=data))
@@ -136,7 +138,8 @@ def test_ap_is_that_of_pycocotools_on_the_dump(runs, data, kind, word):
 
     content, measured = report(work_dir)
     stats = evaluate()
-    names = ('AP', 'AP50', 'AP75', 'AP small', 'AP medium', 'AP large', 'AR 1', 'AR 10', 'AR 100', 'AR small', 'AR medium', 'AR large')
+    names = ('AP', 'AP50', 'AP75', 'AP small', 'AP medium', 'AP large',
+             'AR 1', 'AR 10', 'AR 100', 'AR small', 'AR medium', 'AR large')
     assert [measured[f'{word} {name}']['measured'] for name in names] == [None if v < 0 else 100 * v for v in stats]
     assert .2 < stats[0] < .9 and len(set(stats)) > 9, 'the predictions are neither perfect nor hopeless'
     by_class = [100 * evaluate(catIds=[i])[0] for i in (1, 2, 3)]
@@ -180,7 +183,7 @@ def test_stored_predictions_give_the_same_again(kind, runs, files, tmp_path, cap
     for name in ('evaluation.json', 'evaluation.md'):
         assert (tmp_path / name).read_bytes() == (work_dir / name).read_bytes(), name
     assert sorted(p.name for p in tmp_path.iterdir()) == ['evaluation.json', 'evaluation.md']
-    table = figures.format_report(report(work_dir)[0])
+    table = figures.format_scores(report(work_dir)[0])
     assert table in capsys.readouterr().out
 
 
@@ -191,7 +194,8 @@ def test_the_report_says_what_was_run(kind, runs, files):
     assert content['weights'].pop('sha256') and content['weights'] == dict(
         source=str(files['checkpoint']), epoch=3, iter=60, time='20260101_000000')
     assert f'here {IMAGES}: the figures do not compare' in content['published']
-    expected = {'box AP': 50.4, 'mask AP75': 47.3, 'box AR 1': None} if kind == 'detector' else {'mIoU': 46.0, 'aAcc': None}
+    expected = {'detector': {'box AP': 50.4, 'mask AP75': 47.3, 'box AR 1': None},
+                'segmentor': {'mIoU': 46.0, 'aAcc': None}}[kind]
     for name, value in expected.items():
         figure = measured[name]
         assert figure['published'] == value
@@ -287,7 +291,8 @@ def test_other_maps_are_refused(change, runs, files, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(('name', 'config', 'message'), [
-    ('gone.json', 'detector', 'do not exist'), ('p.pkl', 'detector', 'is truncated or damaged'), ('empty.pkl', 'detector', 'is truncated or damaged'), ('list.pkl', 'detector', "are not mmdet's dump"),
+    ('gone.json', 'detector', 'do not exist'), ('p.pkl', 'detector', 'is truncated or damaged'),
+    ('empty.pkl', 'detector', 'is truncated or damaged'), ('list.pkl', 'detector', "are not mmdet's dump"),
     ('text.json', 'detector', 'cannot be read as JSON'), ('maps', 'detector', 'are of another task'),
     ('list.json', 'segmentor', 'are of another task')])
 def test_what_is_no_predictions(name, config, message, files, tmp_path, capsys):
@@ -302,7 +307,8 @@ def test_what_is_no_predictions(name, config, message, files, tmp_path, capsys):
 
 
 def test_a_pickle_is_mmdets_own_and_gives_the_figures_again(runs, files, tmp_path):
-    assert tool('test', files['detector'], files['checkpoint'], '--work-dir', tmp_path, '--out', tmp_path / 'p.pkl') == 0
+    assert tool('test', files['detector'], files['checkpoint'], '--work-dir', tmp_path,
+                '--out', tmp_path / 'p.pkl') == 0
     content = pickle.loads((tmp_path / 'p.pkl').read_bytes())
     assert len(content) == IMAGES and {'bboxes', 'scores', 'labels', 'masks'} <= content[0]['pred_instances'].keys()
     assert tool('evaluate', tmp_path / 'p.pkl', files['detector'], '--work-dir', tmp_path / 'again') == 0
@@ -324,8 +330,10 @@ def test_classes_in_any_order_and_up_to_100_detections():
 
     from convnext_mm.evaluation.metrics.coco_metric import evaluate_coco
     truth, boxes = COCO(), [[10 * i, 0, 8, 8] for i in range(14)]
-    truth.dataset = dict(images=[dict(id=1, width=200, height=20)], categories=[dict(id=7, name='a'), dict(id=3, name='b')], annotations=[
-        dict(id=i + 1, image_id=1, category_id=7 if i < 12 else 3, bbox=box, area=64, iscrowd=0) for i, box in enumerate(boxes)])
+    truth.dataset = dict(
+        images=[dict(id=1, width=200, height=20)], categories=[dict(id=7, name='a'), dict(id=3, name='b')],
+        annotations=[dict(id=i + 1, image_id=1, category_id=7 if i < 12 else 3, bbox=box, area=64, iscrowd=0)
+                     for i, box in enumerate(boxes)])
     truth.createIndex()
     found = [dict(image_id=1, category_id=7 if i < 12 else 3, bbox=box, score=.5) for i, box in enumerate(boxes[:13])]
     _, by_class = evaluate_coco(truth, found, 'bbox', [7, 3])
@@ -388,28 +396,31 @@ def test_wrong_references(arguments, message, files, capsys):
     ('single-scale', 46.0, 'evaluation.json'), ('multi-scale', 46.7, 'evaluation_multi_scale.json')])
 def test_each_protocol_has_its_published_figure(protocol, published, name, tmp_path):
     row = figures.find_reference('upernet/convnext_t_512_160k', '')
-    content = figures.make_report(dict(config='c.py', protocol=protocol, weights=None), 2000, dict(mIoU=47.0, aAcc=80.), (), row)
+    run = dict(config='c.py', protocol=protocol, weights=None)
+    content = figures.make_scores(run, 2000, dict(mIoU=47.0, aAcc=80.), (), row)
     assert 'do not compare' not in content['published']
     assert [f['published'] for f in content['figures']] == [published, None]
     assert content['figures'][0]['difference'] == pytest.approx(47 - published)
-    figures.write_report(content, tmp_path)
+    figures.write_scores(content, tmp_path)
     assert json.loads((tmp_path / name).read_text()) == content
-    assert f'mIoU       47.00      {published:.2f}       +{47 - published:.2f}' in figures.format_report(content)
-    assert f'| mIoU | 47.00 | {published:.2f} | +{47 - published:.2f} |' in (tmp_path / name).with_suffix('.md').read_text()
+    assert f'mIoU       47.00      {published:.2f}       +{47 - published:.2f}' in figures.format_scores(content)
+    markdown = (tmp_path / name).with_suffix('.md').read_text()
+    assert f'| mIoU | 47.00 | {published:.2f} | +{47 - published:.2f} |' in markdown
 
 
 def test_detectors_have_no_published_multi_scale_figure():
     row = figures.find_reference('cascade/convnext_t_3x', '')
-    content = figures.make_report(dict(config='c.py', protocol='multi-scale', weights=None), 5000, {'coco/bbox_mAP': .5}, (), row)
+    run = dict(config='c.py', protocol='multi-scale', weights=None)
+    content = figures.make_scores(run, 5000, {'coco/bbox_mAP': .5}, (), row)
     assert content['figures'][0]['measured'] == 50 and content['figures'][0]['published'] is None
 
 
 def test_official_weights_are_told_by_name(tmp_path):
     path = tmp_path / 'upernet_convnext_tiny_1k_512x512.pth'
     torch.save(dict(state_dict={}), path)
-    run = evaluation.describe_run('c.py', str(path), str(path), True)
+    run = describe_run('c.py', str(path), str(path), True)
     assert run['protocol'] == 'multi-scale'
-    assert 'published as upernet_convnext_tiny_1k_512x512, sha256 ' in figures.describe_weights(run['weights'])
+    assert 'published as upernet_convnext_tiny_1k_512x512, sha256 ' in describe_weights(run['weights'])
 
 
 def test_masks_with_scores_of_their_own():
@@ -432,7 +443,7 @@ def test_no_evaluator_that_stores(files):
     from convnext_mm.apis.config import read_config
     cfg = read_config(files['detector'])
     cfg.test_evaluator = dict(type='VOCMetric')
-    own = evaluation.use_own_metrics(cfg)
+    own = evaluators.use_own_metrics(cfg)
     assert own == []
     with pytest.raises(UserError, match='needs a CocoMetric'):
-        evaluation.check_out(cfg, own, 'p.json')
+        evaluators.check_out(cfg, own, 'p.json')

@@ -1,6 +1,8 @@
-"""COCO's twelve figures for boxes and masks, unrounded, by class, from predictions that can be stored."""
+"""Measure COCO's twelve figures for boxes and masks, unrounded and by class, and store the predictions."""
 import contextlib
 import io
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from mmdet.evaluation import CocoMetric as BaseCocoMetric
@@ -8,20 +10,22 @@ from mmengine.logging import print_log
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from convnext_mm.evaluation.predictions import compare_categories, compare_images, to_annotations, write_detections
+from convnext_mm.evaluation.prediction_checks import compare_categories, compare_images
+from convnext_mm.evaluation.predictions import Predictions, to_annotations, write_detections
 from convnext_mm.evaluation.scores import COCO_FIGURES
 from convnext_mm.registry import METRICS
 from convnext_mm.utils.errors import UserError
 
 
-def evaluate_coco(truth, annotations, kind, category_ids):
-    """pycocotools' evaluation of results.
+def evaluate_coco(truth: COCO, annotations: list[dict], kind: str,
+                  category_ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return what pycocotools measures of results.
 
     Args:
         truth (pycocotools.coco.COCO): The annotations of the data set.
         annotations (list[dict]): See :func:`convnext_mm.evaluation.predictions.to_annotations`.
         kind (str): ``bbox`` or ``segm``.
-        category_ids (Sequence[int]): Of the K classes that are evaluated.
+        category_ids (Sequence[int]): Ids of the K classes that are evaluated.
 
     Returns:
         tuple[ndarray, ndarray]: The twelve figures in pycocotools' order, and AP of each class, (K,); from 0 to 1, -1
@@ -34,14 +38,14 @@ def evaluate_coco(truth, annotations, kind, category_ids):
             annotation = {key: value for key, value in annotation.items() if key != 'bbox'}
             annotation['score'] = annotation.pop('mask_score', annotation['score'])
         results.append(dict(annotation))
-    # It prints its own table and how long each step took.
+    # pycocotools prints a table of its own and how long each step took.
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = COCOeval(truth, _load(truth, results), kind)
         evaluation.params.catIds = list(category_ids)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    # (IoU thresholds, recalls, classes, sizes, most detections): all sizes, 100 detections.
+    # Axes: IoU thresholds, recalls, classes, sizes, most detections. Take all sizes and 100 detections.
     precision = evaluation.eval['precision'][:, :, :, 0, -1]
     columns = [column[column > -1] for column in precision.reshape(-1, precision.shape[2]).T]
     # pycocotools sorts the ids.
@@ -50,9 +54,10 @@ def evaluate_coco(truth, annotations, kind, category_ids):
 
 
 def _load(truth, results):
+    """Return results as pycocotools has them, also where there are none."""
     if results:
         return truth.loadRes(results)
-    # pycocotools looks into the first result to learn what they are.
+    # pycocotools looks at the first result to learn their kind, and fails without one.
     nothing = COCO()
     nothing.dataset = dict(truth.dataset, annotations=[])
     nothing.createIndex()
@@ -61,7 +66,7 @@ def _load(truth, results):
 
 @METRICS.register_module()
 class CocoMetric(BaseCocoMetric):
-    """mmdet's, with all of COCO's twelve figures, not rounded.
+    """Extends mmdet's metric: all of COCO's twelve figures, not rounded.
 
     ``evaluate`` returns mmdet's keys, ``coco/bbox_mAP`` and so on, and ``coco/bbox_AR@1``, ``AR@10``, ``AR@100``,
     ``AR_s@100``, ``AR_m@100`` and ``AR_l@100``; figures are from 0 to 1, -1 where there is nothing to find.
@@ -80,8 +85,8 @@ class CocoMetric(BaseCocoMetric):
         super().__init__(**kwargs)
         self.out, self.info, self.per_class = out, info or {}, []
 
-    def category_ids(self):
-        """Ids of the classes, in the order of the labels (that of the annotation file)."""
+    def category_ids(self) -> list[int]:
+        """Return the ids of the classes in the order of the labels, which is that of the annotation file."""
         return self._coco_api.get_cat_ids(cat_names=self.dataset_meta['classes'])
 
     def process(self, data_batch, data_samples):
@@ -113,33 +118,37 @@ class CocoMetric(BaseCocoMetric):
                 row[f'{"mask" if kind == "segm" else "box"} AP'] = None if value < 0 else 100 * value
         return figures
 
-    def evaluate_stored(self, dataset, predictions, path):
-        """Figures of stored predictions.
+    def evaluate_stored(self, dataset: Any, predictions: Predictions, path: str) -> dict:
+        """Return the figures of stored predictions.
 
         Args:
             dataset (mmdet.datasets.CocoDataset): The config's.
             predictions (Predictions): As read from ``path``.
-            path (str): Names them in errors.
+            path (str): Names the predictions in messages.
 
         Raises:
             UserError: They are of other images or classes, or lack masks.
         """
-        names = {i: image['file_name'] for i, image in self._coco_api.imgs.items()}
-        expected = [dataset.get_data_info(i)['img_id'] for i in range(len(dataset))]
-        by_image = {image['id']: [] for image in predictions.images or ()} or {i: [] for i in expected}
-        for annotation in predictions.annotations:
-            by_image.setdefault(annotation['image_id'], []).append(annotation)
-        given = {image['id']: image['file_name'] for image in predictions.images or () if 'file_name' in image}
-        compare_images(path, (names[i] for i in expected),
-                       (given.get(i, names.get(i, f'image_id {i}')) for i in by_image))
-        ids = self.category_ids()
+        ids, by_image = self.category_ids(), self._group_by_image(dataset, predictions, path)
         if predictions.categories is not None:
             compare_categories(path, {i: self._coco_api.cats[i]['name'] for i in ids},
                                {category['id']: category['name'] for category in predictions.categories})
-        if 'segm' in self.metrics and not all('segmentation' in a for a in predictions.annotations):
+        if 'segm' in self.metrics and not all('segmentation' in a for a in predictions.annotations or ()):
             raise UserError(f'predictions {path!r} lack masks (segmentation), which the config evaluates: set '
                             'test_evaluator.metric=bbox by --cfg-options for boxes alone')
         if predictions.by_label:
             by_image = {i: [dict(a, category_id=ids[a['category_id']]) for a in found] for i, found in by_image.items()}
         self.results = list(by_image.items())
         return self.evaluate(len(self.results))
+
+    def _group_by_image(self, dataset, predictions, path):
+        """Return ``{image id: annotations}``, after making sure that the images are those of the data set."""
+        names = {i: image['file_name'] for i, image in self._coco_api.imgs.items()}
+        expected = [dataset.get_data_info(i)['img_id'] for i in range(len(dataset))]
+        by_image = {image['id']: [] for image in predictions.images or ()} or {i: [] for i in expected}
+        for annotation in predictions.annotations or ():
+            by_image.setdefault(annotation['image_id'], []).append(annotation)
+        given = {image['id']: image['file_name'] for image in predictions.images or () if 'file_name' in image}
+        compare_images(path, (names[i] for i in expected),
+                       (given.get(i, names.get(i, f'image_id {i}')) for i in by_image))
+        return by_image

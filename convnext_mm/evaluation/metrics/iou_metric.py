@@ -1,14 +1,15 @@
-"""IoU and accuracy of a segmentation, unrounded, by class, from predictions that can be stored."""
+"""Measure IoU and accuracy of a segmentation, unrounded and by class, and store the predictions."""
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from mmengine.registry import TRANSFORMS
 from mmseg.evaluation import IoUMetric as BaseIoUMetric
 
+from convnext_mm.evaluation.prediction_checks import compare_categories, compare_images
 from convnext_mm.evaluation.predictions import (
-    compare_categories,
-    compare_images,
+    Predictions,
     finish_folder,
     index_categories,
     partial_folder,
@@ -23,12 +24,13 @@ from convnext_mm.utils.progress import Bar
 
 @METRICS.register_module()
 class IoUMetric(BaseIoUMetric):
-    """mmseg's, not rounded; areas are summed in double precision, so that counts of pixels stay exact.
+    """Extends mmseg's metric: not rounded, areas summed in double precision, so that counts of pixels stay exact.
 
     Args:
         out (str, optional): Folder for the predictions, see ``evaluation.predictions``. Defaults to none.
         info (dict, optional): What was run, stored with them.
-        image_folder (str): Below which the images are: the names of the predictions are relative to it.
+        image_folder (str): The folder of the images, to which the names of the predictions are relative. Defaults to
+            none: their names are those of the files.
         kwargs: mmseg's.
 
     Attributes:
@@ -42,7 +44,7 @@ class IoUMetric(BaseIoUMetric):
     def process(self, data_batch, data_samples):
         start = len(self.results)
         super().process(data_batch, data_samples)
-        # With each image's areas goes its path, by which the folder of predictions is completed in the end.
+        # Keep each image's path with its areas: completing the folder of predictions needs it.
         self.results[start:] = [(*areas, sample['img_path'])
                                 for areas, sample in zip(self.results[start:], data_samples)]
         if self.out:
@@ -64,8 +66,8 @@ class IoUMetric(BaseIoUMetric):
                           for i, name in enumerate(classes)]
         return {**overall, **{f'm{key}': 100 * np.nanmean(values).item() for key, values in figures.items()}}
 
-    def evaluate_stored(self, dataset, predictions, path):
-        """Figures of stored predictions.
+    def evaluate_stored(self, dataset: Any, predictions: Predictions, path: str) -> dict:
+        """Return the figures of stored predictions.
 
         Args:
             dataset (mmseg.datasets.BaseSegDataset): The config's, with ``LoadAnnotations`` as its pipeline.

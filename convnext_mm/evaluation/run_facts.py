@@ -1,0 +1,40 @@
+"""Tell what was run: the config, the protocol, and where the weights come from."""
+import hashlib
+from pathlib import Path
+
+from convnext_mm.checkpoint.files import read
+from convnext_mm.published.weights import of_file
+
+
+def describe_run(config: str | Path, source: str, path: str | Path, multi_scale: bool) -> dict:
+    """Return what is run, ready for JSON: the config, the protocol, and where the weights come from.
+
+    Args:
+        config (str | Path): The config's path as given.
+        source (str): The checkpoint as given: a path, an address or a short name.
+        path (str | Path): The checkpoint's file.
+        multi_scale (bool): Whether with test-time augmentation.
+    """
+    known, meta = of_file(path), read(path).get('meta')
+    weights = dict(source=source)
+    if known:
+        weights['published_as'] = known.name
+    # Checkpoints that mmengine wrote have this record, official ones do not.
+    meta = meta if isinstance(meta, dict) else {}
+    weights.update((key, meta[key]) for key in ('epoch', 'iter', 'time') if isinstance(meta.get(key), (int, str)))
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    weights['sha256'] = digest.hexdigest()
+    return dict(config=str(config), protocol='multi-scale' if multi_scale else 'single-scale', weights=weights)
+
+
+def describe_weights(weights: dict | None) -> str:
+    """Return in words where weights come from; ``weights`` are those of :func:`describe_run`."""
+    if not weights:
+        return 'not stored with the predictions'
+    facts = [f'published as {weights["published_as"]}'] if 'published_as' in weights else []
+    facts += [f'{name} {weights[key]}' for key, name in (('epoch', 'epoch'), ('iter', 'iteration'), ('time', 'saved'))
+              if weights.get(key)]
+    return f'{weights["source"]} ({", ".join([*facts, "sha256 " + weights["sha256"][:12]])})'
