@@ -1,16 +1,19 @@
 """Write a page about trainings."""
+import argparse
 import contextlib
 import sys
 from pathlib import Path
 
+from convnext_mm.utils.files import check_place
 from convnext_mm.visualization.report.page import write_report
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 
 
-def main(args):
+def main(args: argparse.Namespace) -> None:
     """Write the page by a command line, and print its path."""
     out = args.out or str(Path(args.work_dirs[0], 'report.html'))
+    check_place('--out', out)
     with contextlib.redirect_stdout(sys.stderr):
         write_report(args.work_dirs, CONFIGS, out)
     print(out)

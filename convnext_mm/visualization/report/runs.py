@@ -1,8 +1,8 @@
-"""What a training leaves in its work dir: logs of all its starts joined into one run, config, environment, checkpoint.
+"""Read what a training leaves in its work dir: logs of all its starts joined into one run, config, environment.
 
 mmengine makes a folder `<time stamp>/` at every start, with `vis_data/scalars.json` (a JSON object a line) and
-`<time stamp>.log` in it; a resumed training goes on in the next one. Runs that are going on, or were cut off within a
-line, are read as far as they are whole.
+`<time stamp>.log` in it; a resumed training goes on in the next one. A run may be going on, or may have been killed in
+the middle of a line.
 """
 import json
 import math
@@ -16,16 +16,22 @@ from convnext_mm.published.paper import recipe
 from convnext_mm.utils.configs import type_name
 from convnext_mm.utils.errors import UserError
 
+#: Model type -> folder of its family below `configs/`.
+FAMILIES = {'MaskRCNN': 'mask_rcnn', 'CascadeRCNN': 'cascade', 'EncoderDecoder': 'upernet'}
+#: Key of a figure in mmengine's log -> label, factor that makes it per cent, and key in a row of ``paper.json``.
+METRICS = {
+    'coco/bbox_mAP': ('box AP', 100, 'box_ap'),
+    'coco/segm_mAP': ('mask AP', 100, 'mask_ap'),
+    'mIoU': ('mIoU', 1, 'miou_single_scale'),
+}
 _RESUMED = re.compile(r'resumed epoch: (\d+), iter: (\d+)')
 _ENVIRONMENT = re.compile(r'-{20,}\nSystem environment:\n(.*?)\n-{20,}', re.S)
 _CHECKPOINT = re.compile(r'(?:epoch|iter)_(\d+)\.pth')
-#: Model type -> folder of its family below `configs/`.
-FAMILIES = {'MaskRCNN': 'mask_rcnn', 'CascadeRCNN': 'cascade', 'EncoderDecoder': 'upernet'}
 
 
 @dataclass
 class Run:
-    """A training, as its work dir tells it.
+    """A training.
 
     Attributes:
         folder (Path): The work dir.
@@ -43,28 +49,28 @@ class Run:
     folder: Path
     config: Config
     config_name: str
-    losses: list = field(default_factory=list)
-    rates: list = field(default_factory=list)
-    metrics: list = field(default_factory=list)
-    resumed: list = field(default_factory=list)
-    environment: dict = field(default_factory=dict)
+    losses: list[dict] = field(default_factory=list)
+    rates: list[dict] = field(default_factory=list)
+    metrics: list[dict] = field(default_factory=list)
+    resumed: list[int] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
     unreadable: int = 0
     updated: float = 0.
 
     @property
-    def by_epoch(self):
+    def by_epoch(self) -> bool:
         """Whether the length of the training is counted in epochs."""
         return bool((self.config.get('train_cfg') or {}).get('max_epochs'))
 
     @property
-    def metric_unit(self):
+    def metric_unit(self) -> str:
         """What ``step`` counts in ``metrics``: ``epoch`` or ``iteration``."""
         logger = (self.config.get('default_hooks') or {}).get('logger') or {}
         return 'epoch' if logger.get('log_metric_by_epoch', True) else 'iteration'
 
     @property
-    def progress(self):
-        """(done, of) in epochs or iterations; the second is None where the config does not say."""
+    def progress(self) -> tuple[int, int | None]:
+        """Epochs or iterations done, and how many there are to be; the second is None where the config has none."""
         last = self.losses[-1] if self.losses else {}
         train_cfg = self.config.get('train_cfg') or {}
         if self.by_epoch:
@@ -72,13 +78,13 @@ class Run:
         return last.get('step', 0), train_cfg.get('max_iters')
 
     @property
-    def finished(self):
+    def finished(self) -> bool:
         """Whether the checkpoint of the last epoch or iteration was written."""
         name, total = self._last_checkpoint_name(), self.progress[1]
         return bool(name and total and int(_CHECKPOINT.fullmatch(name).group(1)) >= total)
 
     @property
-    def checkpoint(self):
+    def checkpoint(self) -> Path | None:
         """The newest checkpoint that is still in the work dir; None before the first."""
         # The path in `last_checkpoint` is of the day it was written: a work dir may have been moved since.
         name = self._last_checkpoint_name()
@@ -93,12 +99,12 @@ class Run:
         return name if _CHECKPOINT.fullmatch(name) else None
 
     @property
-    def family(self):
+    def family(self) -> str | None:
         """Folder of the config's family below `configs/`; None for other models."""
         return FAMILIES.get(type_name(self.config.get('model')))
 
     @property
-    def published(self):
+    def published(self) -> dict | None:
         """The paper's row for this run's config (``published.recipe``); None for other configs and data."""
         dataset = (self.config.get('val_dataloader') or {}).get('dataset') or {}
         if self.family is None or 'metainfo' in dataset:
@@ -106,16 +112,13 @@ class Run:
         return recipe(f'{self.family}/{self.config_name}')
 
     @property
-    def broken_at(self):
-        """Iteration of the first loss that is no finite number; None if all are."""
+    def broken_at(self) -> int | None:
+        """Iteration of the first loss that is not finite; None if all are."""
         return next((line['step'] for line in self.losses if not math.isfinite(line.get('loss', 0))), None)
 
 
-def read_run(folder):
-    """Read a work dir.
-
-    Args:
-        folder (str | Path): As given to `tools/train.py --work-dir`.
+def read_run(folder: str | Path) -> Run:
+    """Read a work dir, as given to `tools/train.py --work-dir`.
 
     Returns:
         Run: With empty lists where nothing was logged yet.
@@ -134,8 +137,7 @@ def read_run(folder):
     logs = [_read_log(start) for start in starts]
     # Testing writes a folder of its own into the same work dir, without lines about training.
     trained = [start for start, log in zip(starts, logs) if log.losses] or starts
-    config = _read_config(trained[-1] / 'vis_data' / 'config.py')
-    run = Run(folder, config, _config_name(folder), unreadable=sum(log.unreadable for log in logs))
+    run = Run(folder, _read_config(trained[-1] / 'vis_data' / 'config.py'), _config_name(folder))
     for log in logs:
         _join(run, log)
     run.environment = _read_environment(trained[-1])
@@ -147,15 +149,16 @@ def read_run(folder):
 class _Log:
     """The lines of one start, and the (epoch, iteration) that it went on from."""
 
-    losses: list
-    rates: list
-    metrics: list
-    unreadable: int
-    origin: tuple
+    origin: tuple[int, int]
+    losses: list[dict] = field(default_factory=list)
+    rates: list[dict] = field(default_factory=list)
+    metrics: list[dict] = field(default_factory=list)
+    unreadable: int = 0
 
 
 def _read_log(start):
-    losses, rates, metrics, unreadable = [], [], [], 0
+    resumed = _RESUMED.search(_log_text(start))
+    log = _Log(tuple(map(int, resumed.groups())) if resumed else (0, 0))
     file = start / 'vis_data' / 'scalars.json'
     lines = file.read_text(errors='replace').splitlines() if file.is_file() else []
     for number, text in enumerate(lines, 1):
@@ -164,17 +167,16 @@ def _read_log(start):
             if not isinstance(line.get('step'), int):
                 raise ValueError
         except (ValueError, AttributeError):
-            # The last one may be being written, or was when the run was cut off.
-            unreadable += number < len(lines)
+            # The last line may be half written.
+            log.unreadable += number < len(lines)
             continue
         if 'iter' in line:
-            losses.append(line)
+            log.losses.append(line)
         elif any(key.startswith('lr/layer_') for key in line):
-            rates.append(line)
+            log.rates.append(line)
         else:
-            metrics.append(line)
-    resumed = _RESUMED.search(_log_text(start))
-    return _Log(losses, rates, metrics, unreadable, tuple(map(int, resumed.groups())) if resumed else (0, 0))
+            log.metrics.append(line)
+    return log
 
 
 def _log_text(start):
@@ -183,7 +185,8 @@ def _log_text(start):
 
 
 def _join(run, log):
-    """Add the lines of the next start to a run, in place of those that it went back behind."""
+    """Add the lines of the next start to a run, in place of the lines after the point where it went on."""
+    run.unreadable += log.unreadable
     if not (log.losses or log.metrics):
         return
     epoch, iteration = log.origin
@@ -205,14 +208,14 @@ def _read_config(file):
 
 
 def _config_name(folder):
-    """mmengine copies the config into the work dir under its own name; of several, the newest."""
+    """Return the name of the config's copy, which mmengine puts into the work dir; of several, the newest."""
     copies = sorted(folder.glob('*.py'), key=lambda path: path.stat().st_mtime)
     own = folder / f'{folder.name}.py'
     return own.name if own in copies or not copies else copies[-1].name
 
 
 def _read_environment(start):
-    """mmengine's account of the machine at the top of a log, without how torch was compiled."""
+    """Return mmengine's account of the machine at the top of a log, without how torch was compiled."""
     block = _ENVIRONMENT.search(_log_text(start))
     entries = re.findall(r'^ {4}([\w .]+): (.+)$', block.group(1), re.M) if block else []
     return {name: value.strip() for name, value in entries if name != 'PyTorch compiling details'}
