@@ -1,13 +1,15 @@
-"""What layer decay makes of a config: a table of its groups, and a picture of the rates over depth.
+"""Show what layer decay makes of a config: a table of its groups, and a picture of the rates over depth.
 
 Neither data nor weights are read, and the model lives on torch's meta device wherever its parts allow that.
 """
-import os
 import re
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 
+from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
+from torch import nn
 
 from convnext_mm.engine.optimizers.layer_decay import (
     DECAY_TYPES,
@@ -19,13 +21,14 @@ from convnext_mm.engine.optimizers.layer_decay import (
 from convnext_mm.evaluation.cost import build_on_meta
 from convnext_mm.utils.configs import type_name
 from convnext_mm.utils.errors import UserError
+from convnext_mm.utils.files import whole_file
 from convnext_mm.utils.text import format_table
 
 CONSTRUCTOR = LayerDecayOptimWrapperConstructor.__name__
 _UNIT = re.compile(r'(?:(downsample_layers)\.(\d+)|(stages)\.(\d+)\.(\d+)|norm(\d+))(?=\.)')
 
 
-def show_config(cfg, file):
+def show_config(cfg: Config, file: str | Path) -> str:
     """Draw the layer decay of a config into the PNG ``file``, and return the table of its groups.
 
     Raises:
@@ -46,18 +49,18 @@ def show_config(cfg, file):
     return format_config(cfg, model, groups)
 
 
-def build_model(cfg):
-    """The model of a config: on the meta device, or where a part of it cannot live there, on the CPU."""
+def build_model(cfg: Config) -> nn.Module:
+    """Build the model of a config on the meta device, or where a part of it cannot live there, on the CPU."""
     try:
         return build_on_meta(cfg)
     except (NotImplementedError, RuntimeError):
-        # Some backbones read values off a tensor while they are built, such as their drop path rates.
+        # Some backbones read values, such as their drop path rates, from a tensor while they are built.
         init_default_scope(cfg.get('default_scope', 'mmengine'))
         return MODELS.build(cfg.model)
 
 
-def name_modules(names, backbones):
-    """Modules that hold the parameters ``names``, in short: ``stages.2.0-2, downsample_layers.2, neck``.
+def name_modules(names: Iterable[str], backbones: Iterable[str]) -> str:
+    """Return the modules that hold the parameters ``names``, in short: ``stages.2.0-2, downsample_layers.2, neck``.
 
     Args:
         names (Iterable[str]): Names of parameters of the model.
@@ -75,13 +78,13 @@ def name_modules(names, backbones):
 
 
 def _ranges(numbers):
-    """``0-2,5`` for 0, 1, 2, 5."""
+    """Return ``0-2,5`` for 0, 1, 2, 5."""
     runs = [[n for _, n in run] for _, run in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0])]
     return ','.join(f'{run[0]}-{run[-1]}' if len(run) > 1 else str(run[0]) for run in runs)
 
 
-def format_config(cfg, model, groups):
-    """The table of a config's groups: layer id, modules, parameters, scale, rate and weight decay."""
+def format_config(cfg: Config, model: nn.Module, groups: list[dict]) -> str:
+    """Return the table of a config's groups: layer id, modules, parameters, scale, rate and weight decay."""
     backbones = find_backbones(model)
     settings = cfg.optim_wrapper.paramwise_cfg
     total = sum(parameter.numel() for group in groups for parameter in group['params'])
@@ -92,14 +95,14 @@ def format_config(cfg, model, groups):
             f'{cfg.optim_wrapper.optimizer.lr:g}; {total:,} parameters in {len(groups)} groups\n{table}')
 
 
-def units_by_depth(depths):
-    """Parameter-name prefixes of a ConvNeXt's stem, downsampling layers and blocks, the input's side first."""
+def units_by_depth(depths: Sequence[int]) -> list[str]:
+    """Return prefixes of parameter names of a ConvNeXt's stem, downsampling layers and blocks, in the input's order."""
     return [unit for stage, depth in enumerate(depths)
             for unit in (f'downsample_layers.{stage}.', *(f'stages.{stage}.{block}.' for block in range(depth)))]
 
 
-def rates_by_depth(groups, prefix, depths):
-    """Layer id and rate of each unit of a backbone, then of the heads, as the optimizer has them.
+def rates_by_depth(groups: list[dict], prefix: str, depths: Sequence[int]) -> list[tuple[int | None, float]]:
+    """Return the layer id and rate of each unit of a backbone, then of the heads, as the optimizer has them.
 
     Args:
         groups (list[dict]): Of ``LayerDecayOptimWrapperConstructor.group_parameters``.
@@ -107,7 +110,8 @@ def rates_by_depth(groups, prefix, depths):
         depths (Sequence[int]): Blocks of its stages.
 
     Returns:
-        list[tuple[int, float]]: Where ``custom_keys`` part a unit, its highest rate; a frozen one's is NaN.
+        list[tuple[int | None, float]]: Where ``custom_keys`` part a unit, its highest rate; of a frozen unit None and
+        NaN.
     """
     steps = []
     for unit in units_by_depth(depths):
@@ -118,15 +122,15 @@ def rates_by_depth(groups, prefix, depths):
     return [*steps, (last, max(group['lr'] for group in groups if group['layer_id'] == last))]
 
 
-def scales_by_depth(depths, decay_rate, decay_type):
-    """Factor on the base rate of each unit of a backbone, then of the heads, by a type of decay."""
+def scales_by_depth(depths: Sequence[int], decay_rate: float, decay_type: str) -> list[float]:
+    """Return the factor on the base rate of each unit of a backbone, then of the heads, by a type of decay."""
     layers = derive_num_layers(depths)
     # A unit's first weight stands for all of it.
     ids = [*(get_layer_id(f'{unit}0.', layers, decay_type) for unit in units_by_depth(depths)), layers + 1]
     return [decay_rate ** (layers + 1 - layer) for layer in ids]
 
 
-def draw_config(cfg, model, groups, file):
+def draw_config(cfg: Config, model: nn.Module, groups: list[dict], file: str | Path) -> None:
     """Draw a config's rate over depth, and beside it both types of decay at its ``decay_rate``, into a PNG.
 
     Args:
@@ -138,7 +142,6 @@ def draw_config(cfg, model, groups, file):
     import matplotlib
     matplotlib.use('Agg')
     from matplotlib import pyplot as plt
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
     settings, base = cfg.optim_wrapper.paramwise_cfg, cfg.optim_wrapper.optimizer.lr
     own = settings.get('decay_type', DECAY_TYPES[0])
     prefix, depths = max(find_backbones(model).items(), key=lambda item: sum(item[1]))
@@ -153,21 +156,22 @@ def draw_config(cfg, model, groups, file):
     left.set_title(f'{Path(cfg.filename).name}: rate of each layer id, {own} {settings.decay_rate:g}', loc='left')
     right.set_title(f'layer_wise against stage_wise at {settings.decay_rate:g}', loc='left')
     right.legend(frameon=False, loc='upper left')
-    left.set_ylabel(f'learning rate (base {base:g})')
-    left.set_yscale('log')
-    left.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
-    left.yaxis.set_major_formatter(FuncFormatter(lambda rate, _: f'{rate:.2g}'))
-    left.yaxis.set_minor_formatter(NullFormatter())
-    left.margins(y=.12)
-    partial = Path(f'{file}.partial')
+    _label_rates(left, base)
     try:
-        figure.savefig(partial, format='png', dpi=120)
-        os.replace(partial, file)
-    except OSError as error:
-        raise UserError(f'--out {str(file)!r} cannot be written: {error.strerror}; give a file in a folder that exists')
+        with whole_file(file) as temporary:
+            figure.savefig(temporary, format='png', dpi=120)
     finally:
         plt.close(figure)
-        partial.unlink(missing_ok=True)
+
+
+def _label_rates(axes, base):
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    axes.set_ylabel(f'learning rate (base {base:g})')
+    axes.set_yscale('log')
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda rate, _: f'{rate:.2g}'))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.margins(y=.12)
 
 
 def _draw_steps(axes, decay_type, rates):
@@ -177,7 +181,7 @@ def _draw_steps(axes, decay_type, rates):
 
 
 def _label_layers(axes, steps):
-    """Each layer id over the middle of its step."""
+    """Write each layer id over the middle of its step."""
     start = 0
     for (layer, rate), run in groupby(steps):
         end = start + len(list(run)) - 1
@@ -188,7 +192,7 @@ def _label_layers(axes, steps):
 
 
 def _label_depth(axes, depths):
-    """Stages under the axis, each with the downsampling layer before it, and lines where they meet."""
+    """Write the stages under the axis, each with the downsampling layer before it, and lines where they meet."""
     ticks, start = [(0, 'stem')], 0
     for stage, depth in enumerate(depths):
         ticks.append((start + (depth + 1) / 2, str(stage)))

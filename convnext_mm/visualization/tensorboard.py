@@ -1,4 +1,4 @@
-"""TensorBoard where it is installed."""
+"""Write TensorBoard logs where TensorBoard is installed."""
 import logging
 
 from mmengine.logging import print_log
@@ -8,7 +8,7 @@ from convnext_mm.registry import VISBACKENDS
 
 
 class _Silent:
-    """Takes every call of a summary writer's, and does nothing."""
+    """Stand in for a summary writer: take every call, and do nothing."""
 
     def __getattr__(self, name):
         return lambda *args, **kwargs: None
@@ -16,7 +16,7 @@ class _Silent:
 
 @VISBACKENDS.register_module()
 class TensorboardVisBackend(MMEngineTensorboardVisBackend):
-    """mmengine's, but where tensorboard is not installed the run goes on without it, and says so in one line."""
+    """Write TensorBoard logs as mmengine does; where tensorboard is missing, say so in one line and go on."""
 
     def _init_env(self):
         try:

@@ -53,7 +53,8 @@ def test_custom_rates_and_frozen_stages_over_depth():
 
 
 @pytest.mark.parametrize(('names', 'text'), [
-    (['backbone.stages.2.0.gamma', 'backbone.stages.2.1.norm.bias', 'backbone.stages.2.5.gamma'], 'backbone.stages.2.0-1,5'),
+    (['backbone.stages.2.0.gamma', 'backbone.stages.2.1.norm.bias', 'backbone.stages.2.5.gamma'],
+     'backbone.stages.2.0-1,5'),
     (['backbone.downsample_layers.0.1.bias'], 'backbone.downsample_layers.0'),
     (['backbone.norm0.bias', 'backbone.norm3.bias', 'neck.convs.0.weight', 'roi_head.bbox_head.1.fc.bias'],
      'backbone.norm0,3, neck, roi_head'),
@@ -117,9 +118,10 @@ def test_a_backbone_that_cannot_be_built_without_memory(tmp_path):
 PLAIN = "model = dict(type='ResNet', depth=18)\noptim_wrapper = dict(optimizer=dict(type='SGD', lr=.1))\n"
 MISTAKES = [
     (PLAIN, 'p.png', "c.py has no optim_wrapper.constructor, so no layer decay: .*'convnext_mm.LayerDecay"),
-    (PLAIN.replace('dict(opt', "dict(constructor='Other', opt"), 'p.png', 'c.py has optim_wrapper.constructor=Other, so no'),
+    (PLAIN.replace('dict(opt', "dict(constructor='Other', opt"), 'p.png',
+     'c.py has optim_wrapper.constructor=Other, so no'),
     ("optim_wrapper = dict(constructor='convnext_mm.LayerDecayOptimWrapperConstructor')", 'p.png', 'c.py has no model'),
-    (None, 'none/p.png', "--out '.*none/p.png' cannot be written: No such file or directory; give a file in"),
+    (None, 'c.py/p.png', "--out '.*c.py/p.png' cannot be written: .*c.py is not a folder"),
     (None, 'gone.py', "config 'gone.py' does not exist")]
 
 
@@ -127,7 +129,8 @@ MISTAKES = [
 def test_mistakes_are_one_line(config, out, message, tmp_path, capsys):
     pytest.importorskip('mmdet', reason='mmdet is not installed')
     (tmp_path / 'c.py').write_text(config or '')
-    file = tmp_path / 'c.py' if config else 'gone.py' if out == 'gone.py' else ROOT / 'configs/mask_rcnn/convnext_t_3x.py'
+    whole = 'gone.py' if out == 'gone.py' else ROOT / 'configs/mask_rcnn/convnext_t_3x.py'
+    file = tmp_path / 'c.py' if config else whole
     assert run_command('show_layer_decay', [str(file), '--out', str(tmp_path / out)]) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert re.search(message, last), last
