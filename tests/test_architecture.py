@@ -9,7 +9,7 @@ import pytest
 from tests.helpers.architecture import ALLOWED, PACKAGE, find_problems
 from tests.helpers.paths import ROOT
 
-FILES = [path for path in (ROOT / 'tests').rglob('*.py')]
+FILES = sorted((ROOT / 'tests').rglob('*.py'))
 
 
 def test_the_rules_hold():
@@ -17,7 +17,8 @@ def test_the_rules_hold():
 
 
 def test_every_room_is_in_the_table():
-    rooms = {path.stem for path in (ROOT / PACKAGE).iterdir() if path.suffix == '.py' or (path / '__init__.py').is_file()}
+    rooms = {path.stem for path in (ROOT / PACKAGE).iterdir()
+             if path.suffix == '.py' or (path / '__init__.py').is_file()}
     assert rooms - {'__init__'} == set(ALLOWED) - {''}
 
 
@@ -55,7 +56,8 @@ def test_a_planted_fault_is_found(case, tmp_path):
     assert any(re.search(message, problem) for problem in new), new
 
 
-@pytest.mark.parametrize('module', ['', '.apis.cli', '.apis.arguments', '.checkpoint', '.drawing', '.published', '.utils'])
+@pytest.mark.parametrize('module', [
+    '', '.apis.cli', '.apis.arguments', '.checkpoint', '.drawing', '.published', '.utils'])
 def test_what_is_imported_at_once_is_light(module):
     program = (f'import sys, {PACKAGE}{module}; heavy = {{"torch", "mmengine", "mmcv", "mmdet", "mmseg", "numpy"}}; '
                'print(sorted(heavy & sys.modules.keys()))')
@@ -68,5 +70,6 @@ def test_what_is_imported_at_once_is_light(module):
 @pytest.mark.parametrize('path', FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_tests_stand_alone(path):
     text = path.read_text()
-    assert not re.search(r'^\s*(?:from|import) (?:tests(?:\.(?!helpers)\w+)*\.)?test_\w+', text, re.M), 'a test imports another'
-    assert not re.search(r'\bsys\.path\b(?!`)(?!\.copy)', text) or path.name == 'test_architecture.py', 'sys.path surgery'
+    assert not re.search(r'^\s*(?:from|import) (?:tests(?:\.(?!helpers)\w+)*\.)?test_\w+', text, re.M), 'imports a test'
+    surgery = re.search(r'\bsys\.path\b(?!`)(?!\.copy)', text)
+    assert not surgery or path.name == 'test_architecture.py', 'sys.path surgery'

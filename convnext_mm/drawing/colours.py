@@ -23,7 +23,7 @@ def palette(count: int) -> np.ndarray:
     Returns:
         ndarray: RGB, uint8, (count, 3).
     """
-    steps = np.arange(0, 256, 15, np.uint8)
+    steps = np.arange(0, 256, 15, dtype=np.uint8)
     candidates = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, 3)
     lightness, *hue = to_lab(candidates).T
     candidates = candidates[(lightness > 30) & (lightness < 90) & (np.hypot(*hue) > 25)]

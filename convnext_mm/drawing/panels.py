@@ -36,14 +36,14 @@ def draw_panels(image: np.ndarray, prediction: Instances | np.ndarray, truth: In
         palette (array, optional): RGB, (K, 3). Defaults to ``drawing.palette(K)``.
     """
     if isinstance(prediction, Instances):
-        titled = dict(prediction=prediction) if truth is None else {'ground truth': truth, 'prediction': prediction}
+        titled = {'ground truth': truth, 'prediction': prediction}
         return Panels({title: draw_instances(image, instances, class_names, palette)
-                       for title, instances in titled.items()}, [])
+                       for title, instances in titled.items() if isinstance(instances, Instances)}, [])
     maps = dict(prediction=prediction)
-    if truth is not None:
+    if isinstance(truth, np.ndarray):
         known = (truth >= 0) & (truth < len(class_names))
         maps = {'ground truth': np.where(known, truth, UNLABELLED), **maps}
-    legend = segmentation_legend(maps.values(), class_names, palette)
+    legend = segmentation_legend(list(maps.values()), class_names, palette)
     if truth is not None:
         maps = dict(image=np.full_like(prediction, UNLABELLED), **maps)
     return Panels({title: draw_segmentation(image, index_map, class_names, palette)
@@ -53,7 +53,8 @@ def draw_panels(image: np.ndarray, prediction: Instances | np.ndarray, truth: In
 def join_panels(panels: Panels) -> np.ndarray:
     """Return panels as one picture: side by side under their titles, a single one without title."""
     if len(panels.pictures) == 1:
-        return with_legend(*panels.pictures.values(), panels.legend)
+        picture, = panels.pictures.values()
+        return with_legend(picture, panels.legend)
     return side_by_side(list(panels.pictures.values()), list(panels.pictures), panels.legend)
 
 

@@ -77,7 +77,7 @@ def parse_compile(compile: bool) -> bool:
     return compile
 
 
-def parse_output_stride(output_stride: int) -> int:
+def parse_output_stride(output_stride: object) -> int:
     """Return ``output_stride`` as an int; refuse any outside of ``OUTPUT_STRIDES``."""
     value = check_integer('output_stride', output_stride, OUTPUT_STRIDES[0], OUTPUT_STRIDES[-1])
     if value not in OUTPUT_STRIDES:

@@ -169,7 +169,7 @@ class ConvNeXt(LoadableBackbone, BaseModule):
         outputs = []
         for i, (downsample, stage) in enumerate(zip(self.downsample_layers, self.stages)):
             x = downsample(x)
-            for block in stage:
+            for block in stage.children():
                 if i in self.with_cp and torch.is_grad_enabled():
                     x = torch.utils.checkpoint.checkpoint(block, x, use_reentrant=False)
                 else:

@@ -143,7 +143,7 @@ class ConvNeXtBlock(nn.Module):
         self.drop_path = DropPath(drop_path_rate)
         self.use_grn = use_grn
         self.memory_format = memory_format
-        self.compile = compile
+        self.compiled = compile
 
     def _is_whole(self):
         """Return whether all parts are as built: none was exchanged, none has a hook."""
@@ -163,13 +163,13 @@ class ConvNeXtBlock(nn.Module):
         x = x.contiguous(memory_format=self.memory_format)
         if not self._is_whole() or torch.jit.is_tracing():
             return self._by_parts(x)
-        if self.compile:
+        if self.compiled:
             function = compiled_block(self.dwconv.in_channels)
         else:
             # Whoever compiles a whole model gets what compilers can look into.
             function = block.formula if _is_compiling() else block.block
         scale = self.drop_path.draw(x)
-        if scale is None and self.compile:
+        if scale is None and self.compiled:
             # Blocks that drop nothing share the code of those that do.
             scale = x.new_ones(len(x), 1, 1, 1)
         return function(x, scale, self._tensors(), self.norm.eps, self.dwconv.dilation[0])

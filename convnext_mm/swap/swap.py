@@ -70,7 +70,7 @@ def swap(cfg: Config, arch: str | Mapping = 'tiny', pretrained: str | None = 'au
         raise ArgumentTypeError(f'cfg must be an mmengine.Config, got {cfg!r:.80}')
     check_flag('optimizer', optimizer)
     parse_arch(arch)
-    if output_stride != 'auto':
+    if not isinstance(output_stride, str) or output_stride != 'auto':
         parse_output_stride(output_stride)
     weight = _choose_weights(arch, pretrained)
     edits = Edits(cfg.to_dict())

@@ -62,7 +62,8 @@ def verify(cfg: Config, swapped: bool = True) -> Verification:
     with _silent(), tempfile.TemporaryDirectory() as folder:
         settings = make_stand_alone({'data_preprocessor': cfg.get('data_preprocessor'), **cfg.model}, Path(folder))
         sizes = [LANES] if any(type_name(node) == 'CLRHead' for _, node in walk(settings)) else SIZES
-        return Verification(*_try_sizes(cfg, settings, sizes, swapped), time.monotonic() - started)
+        loss, parameters = _try_sizes(cfg, settings, sizes, swapped)
+        return Verification(loss, parameters, time.monotonic() - started)
 
 
 def _scope(cfg):

@@ -30,11 +30,12 @@ def check_number(name: str, value: Any, low: float, below: float = math.inf) -> 
              f'a number from {low} up to, not including, {below:g}')
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ArgumentTypeError(f'{name} must be {takes}, got {value!r}')
+    number: Any = value
     # Python's integers may be larger than any float.
-    if not low <= value < below or value > sys.float_info.max:
+    if not low <= number < below or number > sys.float_info.max:
         raise ArgumentValueError(f'{name} must be {takes}, got {value}')
     # A fraction just below the limit may round up to it.
-    return min(float(value), math.nextafter(below, low))
+    return min(float(number), math.nextafter(below, low))
 
 
 def check_flag(name: str, value: Any) -> bool:

@@ -3,6 +3,7 @@
 A chart is data until :func:`chart_json` turns it into a bokeh document. Colours are CSS expressions in tags of bokeh's
 models: the page's script (`report/templates/script.html`) paints them, in the colours of the reader's theme.
 """
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -75,8 +76,8 @@ class Chart(NamedTuple):
     series: list
     x_label: str
     note: str = ''
-    levels: list = ()
-    resumed: list = ()
+    levels: Sequence = ()
+    resumed: Sequence = ()
     log: bool = False
     small: bool = False
 
@@ -132,7 +133,7 @@ def kept_steps(series) -> np.ndarray:
 def chart_json(chart: Chart) -> dict:
     """Return a chart as JSON, which `Bokeh.embed.embed_item` takes."""
     from bokeh.embed import json_item
-    return json_item(_figure(chart))
+    return dict(json_item(_figure(chart)))
 
 
 def _figure(chart):

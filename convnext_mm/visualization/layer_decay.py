@@ -66,14 +66,14 @@ def name_modules(names: Iterable[str], backbones: Iterable[str]) -> str:
         names (Iterable[str]): Names of parameters of the model.
         backbones (Iterable[str]): Prefixes of its backbones (:func:`~.layer_decay.find_backbones`).
     """
-    found = {}
+    found: dict[str, set] = {}
     for name in names:
         prefix = next((p for p in backbones if name.startswith(p)), None)
         unit = _UNIT.match(name[len(prefix):]) if prefix is not None else None
         # Of a backbone its blocks, of anything else the part of the model.
-        module = prefix + unit.group() if unit else name.split('.')[0]
-        head, number = re.fullmatch(r'(.*?)(\d*)', module).groups()
-        found.setdefault(head, set()).update([int(number)] if number else [])
+        module = f'{prefix}{unit.group()}' if unit else name.split('.')[0]
+        head = module.rstrip('0123456789')
+        found.setdefault(head, set()).update([int(module[len(head):])] if len(head) < len(module) else [])
     return ', '.join(head + _ranges(sorted(numbers)) for head, numbers in found.items())
 
 

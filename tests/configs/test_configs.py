@@ -31,8 +31,8 @@ COCO, ADE20K, RECIPES = (published()[key] for key in ('coco', 'ade20k', 'recipes
 COMMON_KEYS = {
     'model', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'val_evaluator', 'test_evaluator', 'train_cfg',
     'val_cfg', 'test_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr', 'amp_dtype', 'default_scope',
-    'default_hooks', 'custom_hooks', 'custom_imports', 'env_cfg', 'visualizer', 'log_processor', 'log_level', 'load_from',
-    'resume',
+    'default_hooks', 'custom_hooks', 'custom_imports', 'env_cfg', 'visualizer', 'log_processor', 'log_level',
+    'load_from', 'resume',
     'max_bad_samples'}
 ADE20K_KEYS = {'crop_size', 'tta_model', 'tta_pipeline', 'tta_test_cfg'}
 

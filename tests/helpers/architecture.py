@@ -35,8 +35,8 @@ ALLOWED = {
 #: Narrower than its room: module or package -> rooms that it may not import all the same.
 FORBIDDEN = {'engine.optimizers': {'models'}, 'apis.arguments': {'models', 'engine', 'evaluation', 'swap'}}
 #: Packages that an installation may lack: a function that needs one imports it.
-OPTIONAL = {'bokeh', 'cv2', 'matplotlib', 'mmcv', 'mmdet', 'mmpretrain', 'mmseg', 'pycocotools', 'safetensors', 'selenium',
-            'shapely', 'timm', 'torchvision', 'transformers', 'triton'}
+OPTIONAL = {'bokeh', 'cv2', 'matplotlib', 'mmcv', 'mmdet', 'mmpretrain', 'mmseg', 'pycocotools', 'safetensors',
+            'selenium', 'shapely', 'timm', 'torchvision', 'transformers', 'triton'}
 #: Modules of the package that need an optional package (triton) when they are imported.
 NEED_OPTIONAL = {'models.ops.depthwise', 'models.ops.depthwise_kernels', 'models.ops.pointwise',
                  'models.ops.pointwise_kernels'}

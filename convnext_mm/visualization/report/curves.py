@@ -46,7 +46,7 @@ def _loss_series(lines, key, colour):
 
 def loss_groups(lines) -> dict[str, list[str]]:
     """Return the keys of the losses of each part of the model: ``s0.loss_cls`` is of s0, ``loss_rpn_cls`` of rpn."""
-    groups = {}
+    groups: dict[str, list[str]] = {}
     for key in dict.fromkeys(key for line in lines for key in line):
         if 'loss' in key and key != 'loss':
             part, _, name = key.rpartition('.')

@@ -29,6 +29,11 @@ _ENVIRONMENT = re.compile(r'-{20,}\nSystem environment:\n(.*?)\n-{20,}', re.S)
 _CHECKPOINT = re.compile(r'(?:epoch|iter)_(\d+)\.pth')
 
 
+def _count(name):
+    """Return the epochs or iterations that the name of a checkpoint tells."""
+    return int(name.removesuffix('.pth').rpartition('_')[2])
+
+
 @dataclass
 class Run:
     """A training.
@@ -81,7 +86,7 @@ class Run:
     def finished(self) -> bool:
         """Whether the checkpoint of the last epoch or iteration was written."""
         name, total = self._last_checkpoint_name(), self.progress[1]
-        return bool(name and total and int(_CHECKPOINT.fullmatch(name).group(1)) >= total)
+        return bool(name and total and _count(name) >= total)
 
     @property
     def checkpoint(self) -> Path | None:
@@ -91,7 +96,7 @@ class Run:
         if name and (self.folder / name).is_file():
             return self.folder / name
         found = [p for p in self.folder.glob('*.pth') if _CHECKPOINT.fullmatch(p.name)]
-        return max(found, key=lambda p: int(_CHECKPOINT.fullmatch(p.name).group(1)), default=None)
+        return max(found, key=lambda p: _count(p.name), default=None)
 
     def _last_checkpoint_name(self):
         pointer = self.folder / 'last_checkpoint'

@@ -110,12 +110,10 @@ def pairwise_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         ndarray: (N, M).
     """
     from pycocotools import mask as coco_mask
-    if a.ndim == 3:
-        a, b = ([coco_mask.encode(np.asfortranarray(mask, np.uint8)) for mask in masks] for masks in (a, b))
-    else:
-        a, b = (np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]).astype(float) for boxes in (a, b))
+    found, true = ([coco_mask.encode(np.asfortranarray(mask, np.uint8)) for mask in shapes] if a.ndim == 3 else
+                   np.hstack([shapes[:, :2], shapes[:, 2:] - shapes[:, :2]]).astype(float) for shapes in (a, b))
     # Of nothing, pycocotools returns an empty list.
-    return np.reshape(coco_mask.iou(a, b, [False] * len(b)), (len(a), len(b)))
+    return np.reshape(coco_mask.iou(found, true, [False] * len(b)), (len(a), len(b)))
 
 
 def instance_iou(true: np.ndarray, true_labels: np.ndarray, found: np.ndarray,
