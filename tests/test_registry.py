@@ -12,8 +12,8 @@ from tests.helpers.paths import ROOT
 NAMES = {
     'MODELS': ['ConvNeXt'],
     'OPTIM_WRAPPER_CONSTRUCTORS': ['LayerDecayOptimWrapperConstructor'],
-    'HOOKS': ['CheckpointHook', 'InterruptionHook', 'LayerRateHook', 'PredictionPicturesHook', 'SafeCheckpointHook',
-              'ShardedEMAHook', 'WholeValidationHook'],
+    'HOOKS': ['CheckpointHook', 'InterruptionHook', 'LayerRateHook', 'PredictionPicturesHook', 'ResumeHook',
+              'RunStateHook', 'SafeCheckpointHook', 'ShardedEMAHook', 'WholeValidationHook'],
     'LOOPS': ['EpochBasedTrainLoop', 'IterBasedTrainLoop'],
     'RUNNERS': ['StrategyRunner'],
     'STRATEGIES': ['FSDPStrategy'],

@@ -56,6 +56,8 @@ def train(parser):
     _add_run(parser)
     parser.add_argument('--resume', nargs='?', const='auto', metavar='auto|PATH',
                         help='go on from a checkpoint; without a path from the newest one in the work dir')
+    parser.add_argument('--resume-with', choices=('config', 'checkpoint'), default='checkpoint',
+                        help='whose schedule, learning rate and weight decay hold in a resumed run (%(default)s)')
     parser.add_argument('--amp', action='store_true', help='mixed precision, in the amp_dtype of the config')
     parser.add_argument('--auto-scale-lr', action='store_true',
                         help='scale the learning rate from auto_scale_lr.base_batch_size to the images in a step')

@@ -37,7 +37,7 @@ def main(args: Namespace) -> None:
 
 def _apply_arguments(cfg, args):
     """Change the config as the arguments ask."""
-    set_resume(cfg, args.resume)
+    set_resume(cfg, args.resume, args.resume_with)
     if args.deterministic:
         set_deterministic(cfg)
     if args.amp:

@@ -71,11 +71,16 @@ def set_deterministic(cfg) -> None:
 
 
 def use_whole_checkpoints(cfg) -> None:
-    """Use this project's hooks for checkpoints and signals (``CheckpointHook``, ``InterruptionHook``)."""
+    """Use this project's hooks for checkpoints and signals: CheckpointHook, RunStateHook and InterruptionHook."""
     hook = cfg.setdefault('default_hooks', ConfigDict()).setdefault('checkpoint', ConfigDict(type='CheckpointHook'))
     if hook is not None and type_name(hook) == 'CheckpointHook':
         hook.type = 'convnext_mm.CheckpointHook'
-    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='convnext_mm.InterruptionHook')]
+    hooks = list(cfg.get('custom_hooks') or [])
+    for own in hooks:
+        if type_name(own) == 'EarlyStoppingHook':
+            # Before the CheckpointHook, so that a checkpoint after a validation has its counts.
+            own.setdefault('priority', 'LOW')
+    cfg.custom_hooks = [*hooks, dict(type='convnext_mm.RunStateHook'), dict(type='convnext_mm.InterruptionHook')]
 
 
 def set_show_dir(cfg, show_dir: str) -> None:

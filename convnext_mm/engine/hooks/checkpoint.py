@@ -19,6 +19,8 @@ ATOMIC = dict(backend='convnext_mm')
 INTERRUPTED = 'interrupted_iter_{}.pth'
 #: Key of mmengine's message hub: iteration of the last validation whose effects (schedule, best score) the state has.
 VALIDATED = 'validated_iter'
+#: The same: samples drawn in the unfinished epoch, or since the start in the loop without epochs.
+DRAWN = 'samples_drawn'
 
 
 class AtomicBackend(LocalBackend):

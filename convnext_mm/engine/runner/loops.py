@@ -16,14 +16,11 @@ from mmengine.runner import EpochBasedTrainLoop as MMEngineEpochBasedTrainLoop
 from mmengine.runner import IterBasedTrainLoop as MMEngineIterBasedTrainLoop
 from torch.utils.data import DataLoader
 
-from convnext_mm.engine.hooks.checkpoint import VALIDATED
+from convnext_mm.engine.hooks.checkpoint import DRAWN, VALIDATED
 from convnext_mm.engine.run_status import read_status, update_status
 from convnext_mm.engine.runner.seeded_data import seed_generators, step_loader
 from convnext_mm.engine.runner.step_guard import StepGuard
 from convnext_mm.registry import LOOPS
-
-#: Key of mmengine's message hub: samples drawn in the unfinished epoch, or since the start in the loop without epochs.
-DRAWN = 'samples_drawn'
 
 
 class _StepLoop:
@@ -47,7 +44,7 @@ class _StepLoop:
         self.dataloader_iterator = None
         self.dataloader = step_loader(dataloader, accumulation, runner.seed, get_rank())
         batch_size = getattr(dataloader.batch_sampler, 'batch_size', 1)
-        self._samples_per_step = batch_size * accumulation * get_world_size()
+        self.samples_per_step = batch_size * accumulation * get_world_size()
         self._accumulation, self._max_nonfinite = accumulation, max_nonfinite
 
     def _first_step(self, default):
@@ -56,11 +53,11 @@ class _StepLoop:
         Checkpoints count samples, because the batch size may be another one after resuming.
         """
         drawn = self.runner.message_hub.runtime_info.get(DRAWN)
-        return default if drawn is None else drawn // self._samples_per_step
+        return default if drawn is None else drawn // self.samples_per_step
 
     def _note_steps(self, steps):
         """Store how many steps are done, of the epoch or since the start, for the next checkpoint."""
-        self.runner.message_hub.update_info(DRAWN, steps * self._samples_per_step)
+        self.runner.message_hub.update_info(DRAWN, steps * self.samples_per_step)
 
     def _start(self):
         """Prepare the first step, and call the hooks before it."""
