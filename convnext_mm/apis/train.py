@@ -17,22 +17,25 @@ from convnext_mm.engine.settings import (
 )
 from convnext_mm.engine.step_size import set_step_size
 from convnext_mm.engine.strategy_choice import fit_to_strategy
+from convnext_mm.engine.work_dir_lock import WorkDirLost, sole_training
 from convnext_mm.models.build import check_backbone
 from convnext_mm.utils.errors import RunInterrupted
-from convnext_mm.utils.files import check_work_dir
 
 
 def main(args: Namespace) -> None:
     """Train by the arguments of `tools/train.py`."""
     cfg = load_config(args, 'train_dataloader', 'train_cfg', 'optim_wrapper')
     trust_pickles(args.trust_checkpoint)
-    _apply_arguments(cfg, args)
-    check_backbone(cfg)
-    check_data(cfg, ('train', 'val'))
-    check_work_dir(cfg.work_dir)
-    fit_to_device(cfg)
-    runner = build_runner(cfg, args.trust_checkpoint)
-    _train(runner, cfg.work_dir)
+    # Resuming looks for a checkpoint, which another training may be about to write: make sure that there is none first.
+    with sole_training(cfg.work_dir, cfg.launcher) as hooks:
+        _apply_arguments(cfg, args)
+        check_backbone(cfg)
+        check_data(cfg, ('train', 'val'))
+        fit_to_device(cfg)
+        runner = build_runner(cfg, args.trust_checkpoint)
+        for hook in hooks:
+            runner.register_hook(hook)
+        _train(runner, cfg.work_dir)
 
 
 def _apply_arguments(cfg, args):
@@ -53,8 +56,8 @@ def _train(runner, work_dir):
     try:
         with interruptible(work_dir):
             runner.train()
-    except RunInterrupted:
-        # Its status is written where it is raised.
+    except (RunInterrupted, WorkDirLost):
+        # The status of an interruption is written where it is raised; a lost work dir has that of another run.
         raise
     except BaseException as error:
         update_status(work_dir, state='failed', reason=f'{type(error).__name__}: {error}',
