@@ -1,6 +1,22 @@
 """What several test modules need."""
+from pathlib import Path
 
 import pytest
+
+#: Files and folders whose tests take most of the time: `make test-fast` leaves them out.
+SLOW = ('apis/test_demo.py', 'apis/test_doctor.py', 'apis/test_predict.py', 'benchmarks', 'checkpoint/test_namings.py',
+        'checkpoint/test_whole_model.py', 'configs', 'docs/test_docs.py', 'engine/hooks/test_prediction_pictures.py',
+        'engine/runner/test_strategies.py', 'engine/runner/test_strategies_downstream.py', 'engine/test_resume.py',
+        'engine/test_settings.py', 'evaluation', 'fuzz', 'models/ops', 'swap/test_swap_downstream.py',
+        'swap/test_verify.py', 'swap/test_write.py', 'test_registry.py', 'visualization')
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the tests of ``SLOW``."""
+    places = [Path(__file__).parent / place for place in SLOW]
+    for item in items:
+        if any(place == item.path or place in item.path.parents for place in places):
+            item.add_marker('slow')
 
 
 def pytest_addoption(parser):
