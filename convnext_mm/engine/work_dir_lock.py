@@ -1,4 +1,4 @@
-"""Let one training at a time use a work dir, by a lock file that its main process keeps fresh.
+"""The lock of a work dir: a file that the main process of a training keeps fresh.
 
 The file works on network file systems, which have no reliable ``flock``: it is created exclusively and taken away by
 renaming. Its time of change is the heartbeat, which a thread of the main process renews. Threads do not survive a fork,
@@ -9,22 +9,16 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-from mmengine.dist import is_distributed, is_main_process
-from mmengine.hooks import Hook
 from mmengine.logging import print_log
 
 from convnext_mm.engine.lock_holder import Holder, parse_holder, this_process
 from convnext_mm.utils.errors import RunStopped, UserError
-from convnext_mm.utils.files import check_work_dir
 
 NAME = 'training.lock'
 #: Seconds between two heartbeats, and the age of the last one from which on a process of another host counts as dead.
 BEAT, STALE = 10.0, 60.0
-#: Variable with the rank of a process, by launcher.
-_RANKS = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')
 
 
 class WorkDirLost(RunStopped):
@@ -217,62 +211,3 @@ class WorkDirLock:
                     return
                 self._create(self._content)
             self._fresh = time.time()
-
-
-class _LockHook(Hook):
-    """Stop a run that has lost its lock, before it writes a checkpoint."""
-
-    priority = 'HIGHEST'
-
-    def __init__(self, lock):
-        self._lock = lock
-
-    def before_run(self, runner):
-        self._lock.check()
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        self._lock.check_last_heartbeat()
-
-    def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        self._lock.check_last_heartbeat()
-
-    def before_save_checkpoint(self, runner, checkpoint):
-        self._lock.check()
-
-
-@contextlib.contextmanager
-def sole_training(work_dir: str | Path, launcher: str = 'none') -> Iterator[list[Hook]]:
-    """Hold the lock of a work dir during the block; yield the hooks by which the run stops if it loses the lock.
-
-    The folder is made; if nothing was written into it, it is removed again at the end. Only the main process of a
-    distributed run has the lock and the hook.
-
-    Args:
-        work_dir (str | Path): The folder of the run.
-        launcher (str): What started the processes of the run, as in mmengine's runner. Defaults to ``none``.
-
-    Raises:
-        UserError: The folder cannot be written, or another training uses it.
-    """
-    folder = Path(work_dir).absolute()
-    new = [path for path in (folder, *folder.parents) if not path.exists()]
-    check_work_dir(work_dir)
-    if not _is_main(launcher):
-        yield []
-        return
-    lock = WorkDirLock(work_dir)
-    try:
-        lock.acquire()
-        yield [_LockHook(lock)]
-    finally:
-        lock.release()
-        with contextlib.suppress(OSError):
-            for path in new:
-                path.rmdir()
-
-
-def _is_main(launcher):
-    """Return whether this is the main process, also before the processes are connected."""
-    if is_distributed():
-        return is_main_process()
-    return os.environ.get(_RANKS.get(launcher, ''), '0') == '0'

@@ -9,11 +9,13 @@ import pytest
 from mmengine.hooks import Hook
 
 from convnext_mm.apis import cli, train
+from convnext_mm.engine import sole_training as sole_training_module
 from convnext_mm.engine import work_dir_lock
 from convnext_mm.engine.hooks.interruption import interruptible
 from convnext_mm.engine.lock_holder import this_process
 from convnext_mm.engine.run_status import begin_status, read_status
-from convnext_mm.engine.work_dir_lock import NAME, WorkDirLock, WorkDirLost, sole_training
+from convnext_mm.engine.sole_training import sole_training
+from convnext_mm.engine.work_dir_lock import NAME, WorkDirLock, WorkDirLost
 from convnext_mm.utils.errors import RunInterrupted, UserError
 from tests.helpers.paths import ROOT
 from tests.helpers.toy import build_runner
@@ -324,8 +326,8 @@ RANKS = [('none', {'RANK': '1'}, None, True), ('pytorch', {'RANK': '0'}, None, T
 def test_the_main_process_alone_has_it(tmp_path, monkeypatch, launcher, environment, rank, has_it):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(work_dir_lock, 'is_distributed', lambda: rank is not None)
-    monkeypatch.setattr(work_dir_lock, 'is_main_process', lambda: rank == 0)
+    monkeypatch.setattr(sole_training_module, 'is_distributed', lambda: rank is not None)
+    monkeypatch.setattr(sole_training_module, 'is_main_process', lambda: rank == 0)
     with sole_training(tmp_path, launcher) as hooks:
         assert bool(hooks) == (tmp_path / NAME).exists() == has_it
         if not has_it:
