@@ -166,7 +166,7 @@ def start(monkeypatch, tmp_path):
             monkeypatch.setattr(module, 'check_data', lambda cfg, splits: None)
             monkeypatch.setattr(module, 'build_runner', build)
         defaults = dict(config=str(ROOT / leaf), work_dir=None, cfg_options=None, launcher='none', strategy=None,
-                        resume=None, amp=False, auto_scale_lr=False, trust_checkpoint=False,
+                        resume=None, resume_with='checkpoint', amp=False, auto_scale_lr=False, trust_checkpoint=False,
                         checkpoint=str(tmp_path / 'a.pth'), tta=False, show_dir=None, out=None, reference='auto',
                         deterministic=False, effective_batch_size=None)
         with pytest.raises(Started) as info:
