@@ -6,9 +6,10 @@ from mmengine.dist import is_main_process
 from convnext_mm.apis.config import load_config
 from convnext_mm.checkpoint.download import locate, resolve
 from convnext_mm.checkpoint.files import trust_pickles
+from convnext_mm.datasets.agreement import check_agreement
 from convnext_mm.datasets.preflight import check_data
 from convnext_mm.engine.runner.build import build_runner
-from convnext_mm.engine.settings import fit_to_device, set_show_dir, set_tta
+from convnext_mm.engine.settings import fit_to_device, fit_workers, set_show_dir, set_tta
 from convnext_mm.engine.strategy_choice import drop_strategy
 from convnext_mm.evaluation.evaluators import check_out, set_out, shows_classes, use_own_metrics
 from convnext_mm.evaluation.run_facts import describe_run
@@ -32,6 +33,7 @@ def main(args: argparse.Namespace) -> None:
         check_out(cfg, own, args.out)
     check_backbone(cfg)
     check_data(cfg, ('test',))
+    check_agreement(cfg, ('test',))
     if args.tta:
         set_tta(cfg)
     cfg.load_from = str(locate(args.checkpoint))
@@ -40,6 +42,7 @@ def main(args: argparse.Namespace) -> None:
     if args.out:
         set_out(cfg, own, args.out, run)
     drop_strategy(cfg)
+    fit_workers(cfg)
     fit_to_device(cfg)
     runner = build_runner(cfg, args.trust_checkpoint)
     figures = runner.test()

@@ -3,6 +3,7 @@ from argparse import Namespace
 
 from convnext_mm.apis.config import load_config
 from convnext_mm.checkpoint.files import trust_pickles
+from convnext_mm.datasets.agreement import check_agreement
 from convnext_mm.datasets.preflight import check_data
 from convnext_mm.engine.hooks.interruption import interruptible
 from convnext_mm.engine.resume import set_resume
@@ -10,6 +11,7 @@ from convnext_mm.engine.run_status import begin_status, update_status
 from convnext_mm.engine.runner.build import build_runner
 from convnext_mm.engine.settings import (
     fit_to_device,
+    fit_workers,
     has_accelerator,
     set_amp,
     set_deterministic,
@@ -32,6 +34,8 @@ def main(args: Namespace) -> None:
         _apply_arguments(cfg, args)
         check_backbone(cfg)
         check_data(cfg, ('train', 'val'))
+        check_agreement(cfg, ('train', 'val'))
+        fit_workers(cfg)
         fit_to_device(cfg)
         runner = build_runner(cfg, args.trust_checkpoint)
         for hook in hooks:

@@ -8,6 +8,9 @@ from convnext_mm.utils.configs import test_dataset, type_name, walk
 from convnext_mm.utils.errors import UserError
 from convnext_mm.utils.files import check_place
 
+#: Settings of a data loader that torch refuses without workers.
+_WITH_WORKERS = ('persistent_workers', 'prefetch_factor', 'timeout', 'multiprocessing_context')
+
 
 def has_accelerator() -> bool:
     """Return whether mmengine trains on something faster than the CPU here."""
@@ -45,6 +48,18 @@ def _connect_by_gloo(cfg):
         find_unused_parameters=cfg.get('find_unused_parameters', False)))
     if type_name(cfg.model_wrapper_cfg) == 'MMDistributedDataParallel':
         cfg.model_wrapper_cfg.device_ids = None
+
+
+def fit_workers(cfg) -> None:
+    """Take out of data loaders without workers what torch takes only with some, and log what was taken out."""
+    for split in ('train', 'val', 'test'):
+        loader = cfg.get(f'{split}_dataloader')
+        if not loader or loader.get('num_workers', 0):
+            continue
+        taken = [f'{name}={loader.pop(name)}' for name in _WITH_WORKERS if loader.get(name)]
+        if taken:
+            print_log(f'{split}_dataloader.num_workers=0 loads without workers, so {" and ".join(taken)} '
+                      f'{"are" if len(taken) > 1 else "is"} left out', logger='current')
 
 
 def set_amp(cfg) -> None:

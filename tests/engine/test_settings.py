@@ -277,3 +277,24 @@ def test_tools_answer_in_one_line_with_exit_code_2(command, message, tmp_path):
     assert len(result.stderr.strip().splitlines()) == 1, result.stderr
     assert re.match(message, result.stderr), result.stderr
     assert [p.name for p in tmp_path.iterdir()] == ['configs'], 'nothing is written'
+
+
+@pytest.mark.parametrize(('loader', 'said'), [
+    (dict(num_workers=2, persistent_workers=True, prefetch_factor=4), None),
+    (dict(num_workers=0, persistent_workers=False, prefetch_factor=None), None),
+    (dict(num_workers=0), None),
+    (dict(num_workers=0, persistent_workers=True), 'persistent_workers=True is left out'),
+    (dict(persistent_workers=True), 'persistent_workers=True is left out'),
+    (dict(num_workers=0, prefetch_factor=4, persistent_workers=True, timeout=9),
+     r'train_dataloader\.num_workers=0 .*persistent_workers=True and prefetch_factor=4 and timeout=9 are left out')])
+def test_without_workers(loader, said, capsys):
+    cfg = Config(dict(train_dataloader=dict(loader), val_dataloader=None))
+    settings.fit_workers(cfg)
+    printed = capsys.readouterr()
+    assert bool(said) == ('left out' in printed.out + printed.err)
+    if said:
+        assert re.search(said, printed.out + printed.err)
+    # torch takes what is left.
+    torch.utils.data.DataLoader([1, 2], **cfg.train_dataloader)
+    if not said:
+        assert cfg.train_dataloader == loader
