@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from convnext_mm.apis.config import parse_options, read_config
+from convnext_mm.datasets.agreement.evaluated import evaluators_of
 from convnext_mm.datasets.fix import fix_coco, sound_names
 from convnext_mm.datasets.scan import Scan, scan_config
 from convnext_mm.utils.files import check_place, whole_file
@@ -50,7 +51,7 @@ def check(cfg: Any, fix: str | None = None) -> int:
         print(format_table(('data set', 'images', 'wrong', 'what'), rows))
     wrong = [scan for scan in scans if scan.findings]
     if fix:
-        _fix(wrong, Path(fix))
+        _fix(cfg, wrong, Path(fix))
     return 1 if wrong else 0
 
 
@@ -65,7 +66,7 @@ def _label(key):
     return '_'.join([key.split('_')[0], *re.findall(r'\d+', key)])
 
 
-def _fix(scans, path):
+def _fix(cfg, scans, path):
     """Write the cleaned annotation files of the data sets in which something is wrong."""
     if not scans:
         print(f'nothing is wrong, so {path} is not written')
@@ -77,7 +78,8 @@ def _fix(scans, path):
         text, done = _clean(scan)
         with whole_file(target) as temporary:
             temporary.write_text(text)
-        settings = ' '.join(f'{key}.ann_file={target.absolute()}' for key in scan.keys)
+        keys = [*(f'{key}.ann_file' for key in scan.keys), *evaluators_of(cfg, scan.dataset.ann_file)]
+        settings = ' '.join(f'{key}={target.absolute()}' for key in keys)
         print(f'{target}: {done or "nothing that is wrong can be dropped"}\nuse it by --cfg-options {settings}')
 
 
