@@ -10,8 +10,9 @@ from typing import Any
 
 from convnext_mm.apis.config import parse_options, read_config
 from convnext_mm.datasets.agreement.evaluated import evaluators_of
+from convnext_mm.datasets.census import table_rows, tell, tell_nothing
 from convnext_mm.datasets.fix import fix_coco, sound_names
-from convnext_mm.datasets.scan import Scan, scan_config
+from convnext_mm.datasets.scan import SPLITS, Scan, scan_config
 from convnext_mm.utils.files import check_place, whole_file
 from convnext_mm.utils.text import format_table
 
@@ -22,7 +23,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def check(cfg: Any, fix: str | None = None) -> int:
-    """Scan the data sets of a config, print what is wrong with them, and write cleaned annotation files if asked.
+    """Scan the data sets of a config, print what is wrong and what is used, and write cleaned files if asked.
 
     Args:
         cfg (mmengine.Config): See ``scan.scan_config``.
@@ -31,7 +32,7 @@ def check(cfg: Any, fix: str | None = None) -> int:
             the split's name is added to each. Defaults to none.
 
     Returns:
-        int: 1 if something was found, else 0.
+        int: 1 if something was found or too little is used, else 0.
 
     Raises:
         UserError: See ``scan.scan_config``; and where ``fix`` cannot be written.
@@ -44,15 +45,31 @@ def check(cfg: Any, fix: str | None = None) -> int:
     for scan in scans:
         for finding in scan.findings:
             print(f'{finding.file}: {finding.flaw.kind}: {finding.flaw.detail}')
+    told = _tell([(scan.keys[0], scan.census) for scan in scans if scan.census])
+    for line in told:
+        print(line)
     for key, kind in others:
         print(f"{key} is not looked at: it is of type {kind}, neither mmdet's CocoDataset nor mmseg's BaseSegDataset")
     rows = [(', '.join(scan.keys), scan.images, *_count(scan)) for scan in scans]
     if rows:
         print(format_table(('data set', 'images', 'wrong', 'what'), rows))
+        print(format_table(('data set', 'what is used', 'number'), table_rows(
+            [(', '.join(scan.keys), scan.census) for scan in scans if scan.census]), left=2))
     wrong = [scan for scan in scans if scan.findings]
     if fix:
         _fix(cfg, wrong, Path(fix))
-    return 1 if wrong else 0
+    return 1 if wrong or told else 0
+
+
+def _tell(censuses):
+    """Return in words what a user should know of what the data sets hand out."""
+    told = []
+    for split in SPLITS:
+        of_split = [(key, census) for key, census in censuses if key.startswith(split)]
+        nothing = {key: tell_nothing(census, key) for key, census in of_split}
+        told += filter(None, nothing.values())
+        told += tell([(key, census) for key, census in of_split if not nothing[key]])
+    return told
 
 
 def _count(scan):
@@ -76,8 +93,10 @@ def _fix(cfg, scans, path):
             print(f'{scan.dataset.ann_file or scan.keys[0]} cannot be cleaned: it cannot be read')
             continue
         text, done = _clean(scan)
+        if any(finding.flaw.kind == 'other encoding' for finding in scan.findings):
+            done = '; '.join(filter(None, [done, 'written in UTF-8']))
         with whole_file(target) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, encoding='utf-8')
         keys = [*(f'{key}.ann_file' for key in scan.keys), *evaluators_of(cfg, scan.dataset.ann_file)]
         settings = ' '.join(f'{key}={target.absolute()}' for key in keys)
         print(f'{target}: {done or "nothing that is wrong can be dropped"}\nuse it by --cfg-options {settings}')

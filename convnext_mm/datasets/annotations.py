@@ -11,6 +11,8 @@ from convnext_mm.datasets.flaws import Flaw, shorten_value
 TOLERANCE = 1
 #: pycocotools takes hours or all memory to draw coordinates beyond this, in pixels.
 FARTHEST = 1e6
+#: pycocotools stores every point of a polygon's outline, five per pixel: no longer outline than this, in pixels.
+LONGEST = 1e7
 
 
 def _is_number(value):
@@ -66,6 +68,10 @@ def _check_polygons(polygons, width, height):
         return [Flaw('empty polygon', f'polygons of {lengths} numbers, where six, three points, are the least')]
     if not any(map(polygon_area, polygons)):
         return [Flaw('empty polygon', f'{shorten_value(polygons)} has no area')]
+    longest = max(map(outline_length, polygons))
+    if longest > LONGEST:
+        return [Flaw('damaged entry', f'a polygon with an outline of {longest:,.0f} pixels, where {LONGEST:,.0f} are '
+                                      'the most')]
     xs = [x for polygon in polygons for x in polygon[::2]]
     ys = [y for polygon in polygons for y in polygon[1::2]]
     return _check_extent('polygon', (min(xs), min(ys), max(xs), max(ys)), width, height, 'it')
@@ -75,6 +81,12 @@ def polygon_area(polygon: list) -> float:
     """Return the area in square pixels of a polygon [x0, y0, x1, y1, ...]."""
     xs, ys = polygon[::2], polygon[1::2]
     return abs(sum(x0 * y1 - x1 * y0 for x0, y0, x1, y1 in zip(xs, ys, xs[1:] + xs[:1], ys[1:] + ys[:1]))) / 2
+
+
+def outline_length(polygon: list) -> float:
+    """Return how many pixels the outline of a polygon [x0, y0, x1, y1, ...] passes through."""
+    xs, ys = polygon[::2], polygon[1::2]
+    return sum(max(abs(x1 - x0), abs(y1 - y0)) for x0, y0, x1, y1 in zip(xs, ys, xs[1:] + xs[:1], ys[1:] + ys[:1]))
 
 
 def _check_runs(runs, width, height):
@@ -122,12 +134,16 @@ def decode_counts(text: str) -> list[int]:
 
 #: What mm reads of each entry of a COCO file, and what it must be.
 FIELDS = {
-    'images': dict(id='an id', file_name='text', width='a size', height='a size'),
-    'annotations': dict(id='an id', image_id='an id', category_id='an id', bbox='four numbers', area='a number'),
-    'categories': dict(id='an id', name='text'),
+    'images': dict(id='a whole number', file_name='text', width='a size', height='a size'),
+    'annotations': dict(id='a whole number', image_id='a whole number', category_id='a whole number',
+                        bbox='four numbers', area='a number', iscrowd='0, 1, true or false'),
+    'categories': dict(id='a whole number', name='text'),
 }
+#: Fields that may be missing.
+_OPTIONAL = ('iscrowd',)
 _IS = {
-    'an id': lambda value: isinstance(value, (int, str)) and not isinstance(value, bool),
+    'a whole number': lambda value: _is_number(value) and value == value // 1 and abs(value) < 2 ** 63,
+    '0, 1, true or false': lambda value: isinstance(value, (int, float)) and value in (0, 1),
     'text': lambda value: isinstance(value, str) and value != '',
     'a size': lambda value: _is_number(value) and 0 < value <= FARTHEST,
     'a number': _is_number,
@@ -185,25 +201,28 @@ def _lacking(entry, fields):
         return f'{shorten_value(entry)} is no object'
     return ', '.join(
         f'{name} is missing' if name not in entry else f'{name} must be {what}, is {shorten_value(entry[name])}'
-        for name, what in fields.items() if name not in entry or not _IS[what](entry[name]))
+        for name, what in fields.items()
+        if (name not in entry and name not in _OPTIONAL) or (name in entry and not _IS[what](entry[name])))
 
 
 def check_reach(content: Mapping) -> str | None:
     """Return in words the first coordinate of a COCO file that would stop or exhaust the machine, or None.
 
-    This runs before every training, so it is quick: it finds only what is no finite number or lies beyond
-    ``FARTHEST``.
+    This runs before every training, so it is quick: it finds only what is no finite number, lies beyond ``FARTHEST``
+    or has an outline beyond ``LONGEST``.
     """
     for entry in content.get('annotations') or ():
         segmentation = entry.get('segmentation')
         for values in [entry.get('bbox'), *(segmentation if isinstance(segmentation, list) else ())]:
             try:
                 near = not values or math.isfinite(sum(values)) and max(values) < FARTHEST and min(values) > -FARTHEST
+                if near and values and len(values) * (max(values) - min(values)) > LONGEST:
+                    near = outline_length(values) <= LONGEST
             except TypeError:
                 return f'annotation {entry.get("id")!r} has coordinates that are no numbers: {shorten_value(values)}'
             except OverflowError:
                 near = False
             if not near:
-                return (f'annotation {entry.get("id")!r} has coordinates beyond {FARTHEST:,.0f} pixels: '
-                        f'{shorten_value(values)}')
+                return (f'annotation {entry.get("id")!r} has coordinates beyond {FARTHEST:,.0f} pixels, or a polygon '
+                        f'with an outline beyond {LONGEST:,.0f}: {shorten_value(values)}')
     return None

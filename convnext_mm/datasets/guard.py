@@ -83,13 +83,30 @@ def build_guarded(dataset: dict, max_bad_samples: float | None = None) -> Any:
         raise
     except Exception as error:
         damage = describe_damage(dataset)
+        # numpy says so when mmengine packs an empty list of images.
+        if damage is None and 'at least one array' in str(error):
+            damage = '0 images of a data set are left: change its filter_cfg, indices or ann_file'
         if damage is None:
             raise
         raise BadDataError(f'{damage}; tools/check_data.py tells all that is wrong') from error
     for leaf in _leaves(built):
         if hasattr(leaf, 'prepare_data') and hasattr(leaf, 'get_data_info'):
+            if built is leaf and max_bad_samples is not None:
+                _require_instances(leaf)
             leaf.prepare_data = Guard(leaf, max_bad_samples)
     return built
+
+
+def _require_instances(dataset):
+    """Refuse to train with a data set that has instances, of any format, but none that is trained with."""
+    if not loader_of(dataset.pipeline).annotated:
+        return
+    for index in range(len(dataset)):
+        instances = dataset.get_data_info(index).get('instances')
+        if instances is None or not all(instance.get('ignore_flag') for instance in instances):
+            return
+    raise BadDataError(f'0 instances are left in {len(dataset)} training images of {type(dataset).__name__}: all are '
+                       'left out or marked to be ignored: correct the annotations, metainfo.classes or filter_cfg')
 
 
 def _leaves(dataset):
@@ -148,7 +165,7 @@ class Guard:
                 yield image, flaw
         if mask and hasattr(self.dataset, 'label_map'):
             content, flaw = read_file(mask, 'mask', files)
-            flaw = flaw or check_mask_file(content, loader, size, mask_rule(self.dataset))
+            flaw = flaw or check_mask_file(content, loader, size, mask_rule(self.dataset))[1]
             if flaw:
                 yield mask, flaw
         for number, instance in enumerate(sample.get('instances') or () if size else ()):

@@ -3,21 +3,25 @@
 It checks what mmdet's ``CocoDataset``, mmseg's ``BaseSegDataset`` and their subclasses read from local disks. Anything
 else passes unchecked.
 """
-import inspect
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from mmengine.logging import print_log
 from mmengine.registry import DATASETS
-from PIL import Image
 
 from convnext_mm.datasets.annotations import check_reach
+from convnext_mm.datasets.census import tell, tell_nothing
+from convnext_mm.datasets.census_coco import count_coco
+from convnext_mm.datasets.columns import read_columns
 from convnext_mm.datasets.heads import check_heads, dataset_classes, head_classes, settings_for
-from convnext_mm.datasets.images import values_out_of_range
+from convnext_mm.datasets.images import loader_of
+from convnext_mm.datasets.preflight_masks import FIX, check_masks, reads_otherwise
+from convnext_mm.datasets.reading import foreign, parse_json
+from convnext_mm.datasets.sources import is_coco, try_build_unread
 from convnext_mm.utils.configs import leaf_datasets
 from convnext_mm.utils.errors import UserError
 from convnext_mm.utils.text import shorten
@@ -31,31 +35,38 @@ PUBLISHED_DATA = {
                       'http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip'),
 }
 _FILES_READ = 8
-_FIX = 'tools/check_data.py tells all that is wrong, and writes a cleaned file with --fix'
 
 
 def check_data(cfg: Any, splits: Sequence[str]) -> None:
-    """Make sure that the data sets of a config are there and fit its heads.
+    """Make sure that the data sets of a config are there, fit its heads and hand out something; warn of what is lost.
 
     Args:
         cfg (mmengine.Config): A detection or segmentation config.
         splits (Sequence[str]): Those of ``train``, ``val`` and ``test`` that will be used.
 
     Raises:
-        UserError: The first that is wrong; it names the path or the counts, what should be there, and the config keys
-            to set.
+        UserError: The first that is wrong, or a data set of which nothing is left; it names the path or the counts,
+            what should be there, and the config keys to set.
     """
+    told: list[str] = []
     for split in splits:
-        loader = f'{split}_dataloader'
+        loader, censuses = f'{split}_dataloader', []
         if cfg.get(loader) is None:
             continue
         for key, dataset in leaf_datasets(cfg[loader].get('dataset') or {}, f'{loader}.dataset'):
             kind = _dataset_type(dataset)
+            census = None
             if hasattr(kind, 'COCOAPI'):
-                _check_coco(dataset, kind, key, cfg.model)
+                census = _check_coco(dataset, kind, key, cfg.model)
             elif hasattr(kind, 'get_label_map'):
-                _check_segmentation(dataset, kind, key, cfg.model)
+                census = _check_segmentation(dataset, kind, key, cfg.model)
+            if census:
+                censuses.append((key, census))
+        told += _judge(censuses, trains=split == 'train')
         _check_evaluators(cfg, split)
+    if told:
+        print_log('What is used of the data: ' + '; '.join(told) + '; tools/check_data.py counts it all', 'current',
+                  logging.WARNING)
 
 
 def _check_evaluators(cfg, split):
@@ -65,6 +76,11 @@ def _check_evaluators(cfg, split):
         if path and _is_local(evaluator, path) and not os.path.isfile(path):
             raise UserError(f'{path} ({split}_evaluator.ann_file) does not exist; expected the annotation file of '
                             f'{split}_dataloader.dataset: set it by --cfg-options {split}_evaluator.ann_file=FILE')
+        if path and _is_local(evaluator, path) and path.endswith('.json'):
+            with open(path, 'rb') as file:
+                encoding = json.detect_encoding(file.read(4))
+            if encoding != 'utf-8':
+                raise UserError(f'{path} ({split}_evaluator.ann_file): {foreign(encoding).detail}; {FIX}')
 
 
 def _dataset_type(dataset):
@@ -74,15 +90,6 @@ def _dataset_type(dataset):
         with DATASETS.switch_scope_and_registry(None) as registry:
             kind = registry.get(kind)
     return kind
-
-
-def _default(kind, argument):
-    """Return the default of a constructor's argument, from the nearest class that names it."""
-    for cls in kind.__mro__:
-        parameters = inspect.signature(cls.__init__).parameters
-        if argument in parameters:
-            return parameters[argument].default
-    return None
 
 
 def _path(dataset, relative):
@@ -114,6 +121,8 @@ def _require_folder(dataset, kind, key, name):
 
 
 def _check_coco(dataset, kind, key, model):
+    """Check a data set in COCO's format; return the census of what it hands out, or None."""
+    annotations = None
     classes = dataset_classes(dataset, kind)
     path = _path(dataset, dataset.get('ann_file'))
     if _is_local(dataset, path):
@@ -128,12 +137,33 @@ def _check_coco(dataset, kind, key, model):
             raise _missing(first[0], key, 'data_prefix.img', dataset, kind)
     if classes:
         check_heads(model, classes, key)
+    return None if annotations is None else _count_coco(dataset, annotations, path, key)
+
+
+def _count_coco(dataset, annotations, path, key):
+    """Refuse a COCO file that mm cannot use; return what is handed out of it, None where that is not known."""
+    built = try_build_unread(dataset, key)
+    if built is None or not is_coco(built):
+        return None
+    columns, flaw = read_columns(annotations)
+    if flaw:
+        raise UserError(f'{path} ({key}.ann_file): {flaw.kind}: {flaw.detail}; {FIX}')
+    return count_coco(built, annotations, columns, loader_of(built.pipeline))
+
+
+def _judge(censuses, trains):
+    """Refuse a data set of which nothing is left; return in words what a user should know of the rest."""
+    for key, census in censuses:
+        nothing = tell_nothing(census, key, trains)
+        if nothing:
+            raise UserError(nothing)
+    return tell(censuses)
 
 
 def _parse_coco(path, key):
     """Return the content of a COCO file that has the lists it needs and no coordinates out of reach."""
     try:
-        annotations = json.loads(Path(path).read_bytes())
+        annotations, flaw = parse_json(Path(path).read_bytes())
     except (ValueError, RecursionError) as error:
         raise UserError(f'{path} ({key}.ann_file) is not JSON: {error}; expected a COCO annotation file') from None
     content = annotations if isinstance(annotations, dict) else {}
@@ -143,9 +173,11 @@ def _parse_coco(path, key):
     if missing:
         raise UserError(f'{path} ({key}.ann_file) is not a COCO annotation file: it has no list of objects '
                         f'{", ".join(missing)}')
+    if flaw:
+        raise UserError(f'{path} ({key}.ann_file): {flaw.detail}; {FIX}')
     beyond = check_reach(annotations)
     if beyond:
-        raise UserError(f'{path} ({key}.ann_file): {beyond}; {_FIX}')
+        raise UserError(f'{path} ({key}.ann_file): {beyond}; {FIX}')
     return annotations
 
 
@@ -158,7 +190,7 @@ def _check_categories(categories, classes, path, key, model):
         twice = [value for value in values if values.count(value) > 1]
         if twice:
             # mmdet would give the second one a label beyond the classes.
-            raise UserError(f'{path} ({key}.ann_file) has two categories of the {what} {twice[0]!r}; {_FIX}')
+            raise UserError(f'{path} ({key}.ann_file) has two categories of the {what} {twice[0]!r}; {FIX}')
     unknown = [name for name in classes or () if name not in names]
     if unknown:
         heads = ', '.join(sorted({str(number) for _, number in head_classes(model)})) or 'other'
@@ -180,23 +212,8 @@ def _check_segmentation(dataset, kind, key, model):
         _require_folder(dataset, kind, key, 'img_path')
     if prefixes.get('seg_map_path'):
         folder = _require_folder(dataset, kind, key, 'seg_map_path')
-        if (own or classes) and _is_local(dataset, folder):
-            _check_masks(Path(folder), dataset, kind, key, own or classes)
-
-
-def _check_masks(folder, dataset, kind, key, classes):
-    """Check the values of a few masks; ``classes`` are those that the files number, before the config selects some."""
-    suffix, reduce_zero_label, ignore_index = (
-        dataset.get(name, _default(kind, name)) for name in ('seg_map_suffix', 'reduce_zero_label', 'ignore_index'))
-    if suffix != '.png' and not str(suffix).endswith('TrainIds.png'):
-        return
-    for path in islice(folder.rglob(f'*{suffix}'), _FILES_READ):
-        try:
-            values = np.unique(np.asarray(Image.open(path)))
-        except Exception as error:  # Pillow's decoders raise nearly anything on damaged data.
-            raise UserError(f'{path} ({key}.data_prefix.seg_map_path) cannot be read as a mask: {error}') from None
-        above, highest = values_out_of_range(values, len(classes), reduce_zero_label, ignore_index)
-        if len(above):
-            raise UserError(f'{path} ({key}.data_prefix.seg_map_path) has the value {above.max()}, but {key} has '
-                            f'{len(classes)} classes, which with reduce_zero_label={reduce_zero_label} allow at most '
-                            f'{highest}: set {key}.metainfo.classes and num_classes of the heads, or correct the masks')
+        built = try_build_unread(dataset, key) if _is_local(dataset, folder) else None
+        # Other readers than mmseg's own take files of other kinds.
+        if built is not None and (own or classes) and not reads_otherwise(built.pipeline):
+            return check_masks(built, key)
+    return None

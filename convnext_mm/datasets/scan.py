@@ -9,12 +9,18 @@ from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from mmengine.registry import init_default_scope
 
 from convnext_mm.datasets.annotations import check_coco, check_instance
+from convnext_mm.datasets.census import Census
+from convnext_mm.datasets.census_coco import count_coco, select
+from convnext_mm.datasets.census_masks import count_masks, count_values
+from convnext_mm.datasets.columns import read_columns
 from convnext_mm.datasets.flaws import Finding, Flaw
 from convnext_mm.datasets.images import check_image_file, check_mask_file, loader_of
 from convnext_mm.datasets.sources import (
@@ -44,6 +50,7 @@ class Scan(NamedTuple):
         content: The parsed annotation file of a ``CocoDataset``; the data list of a segmentation data set.
         images (int): How many were checked.
         findings (list[Finding]): In the order of the images.
+        census (Census | None): What it hands out; None where its files are too damaged to say. Defaults to None.
     """
 
     keys: list
@@ -51,6 +58,7 @@ class Scan(NamedTuple):
     content: Any
     images: int
     findings: list
+    census: Census | None = None
 
 
 def scan_config(cfg: Any) -> tuple[list[Scan], list[tuple[str, str]]]:
@@ -77,7 +85,7 @@ def scan_config(cfg: Any) -> tuple[list[Scan], list[tuple[str, str]]]:
                 others.append((key, type(dataset).__name__))
                 continue
             identity = (type(dataset), dataset.ann_file, tuple(sorted(dataset.data_prefix.items())),
-                        loader_of(dataset.pipeline))
+                        loader_of(dataset.pipeline), _selection(dataset))
             found.setdefault(identity, (dataset, []))[1].append(key)
     if not found and not others:
         raise UserError('the config has no data sets: expected train_dataloader, val_dataloader or test_dataloader')
@@ -85,13 +93,20 @@ def scan_config(cfg: Any) -> tuple[list[Scan], list[tuple[str, str]]]:
             for dataset, keys in found.values()], others
 
 
+def _selection(dataset):
+    """Return what decides which images and classes of its files a data set hands out."""
+    return repr((dataset._indices, None if dataset.test_mode else dataset.filter_cfg, dataset.metainfo.get('classes')))
+
+
 def _scan_coco(dataset, keys):
     content, problem = read_coco(dataset.ann_file, dataset.backend_args)
-    if problem:
+    if content is None:
         return Scan(keys, dataset, None, 0, [problem])
     findings = [Finding(dataset.ann_file, flaw, place) for place, flaw in check_coco(content)]
     if any(finding.place is None for finding in findings):
         return Scan(keys, dataset, None, 0, findings)
+    if problem:
+        findings.insert(0, problem)
     # A list, as damaged names may be anything.
     names = [category.get('name') for category in content['categories'] if isinstance(category, dict)]
     lacking = [name for name in dataset.metainfo.get('classes', ()) if name not in names]
@@ -99,8 +114,10 @@ def _scan_coco(dataset, keys):
         findings.append(Finding(dataset.ann_file, Flaw(
             'unknown category', f'{keys[0]} has the classes {lacking[:5]}, which the file does not have')))
     tasks = _coco_tasks(dataset, content, {finding.place for finding in findings})
-    findings += _run(check_coco_image, tasks, keys[0])
-    return Scan(keys, dataset, content, len(tasks), findings)
+    findings += chain.from_iterable(_run(check_coco_image, tasks, keys[0]))
+    columns, _ = read_columns(content)
+    census = columns and count_coco(dataset, content, columns, loader_of(dataset.pipeline))
+    return Scan(keys, dataset, content, len(tasks), findings, census)
 
 
 def _coco_tasks(dataset, content, damaged):
@@ -136,29 +153,34 @@ def check_coco_image(task: tuple) -> list[Finding]:
 
 def _scan_segmentation(dataset, keys):
     samples, problems = list_samples(dataset)
-    if problems:
+    if not samples:
         return Scan(keys, dataset, None, 0, problems)
     loader, rule = loader_of(dataset.pipeline), mask_rule(dataset)
     tasks = [(sample['img_path'], sample.get('seg_map_path'), loader, dataset.backend_args, rule) for sample in samples]
-    findings = _run(check_pair, tasks, keys[0])
-    return Scan(keys, dataset, samples, len(samples), findings + _masks_alone(dataset, samples))
+    pairs = _run(check_pair, tasks, keys[0])
+    findings = problems + [finding for found, _ in pairs for finding in found] + _masks_alone(dataset, samples)
+    chosen = select(np.arange(len(samples)), dataset._indices).tolist()
+    values = [pairs[place][1] for place in chosen if pairs[place][1] is not None]
+    return Scan(keys, dataset, samples, len(samples), findings,
+                count_masks(dataset, values, len(values), len(samples)) if values else None)
 
 
-def check_pair(task: tuple) -> list[Finding]:
-    """Return the findings of an image and its index mask."""
-    image, mask, loader, backend_args, rule = task
+def check_pair(task: tuple) -> tuple[list[Finding], Any]:
+    """Return the findings of an image and its index mask, and how many pixels of the mask hold each value, or None."""
+    image, path, loader, backend_args, rule = task
     content, flaw = read_file(image, 'image', backend_args)
-    size = None
+    size = values = None
     if flaw is None:
         size, flaw = check_image_file(content, loader)
     findings = [] if flaw is None else [Finding(image, flaw)]
-    if mask:
-        content, flaw = read_file(mask, 'mask', backend_args)
+    if path:
+        content, flaw = read_file(path, 'mask', backend_args)
         if flaw is None:
-            flaw = check_mask_file(content, loader, size, rule)
+            mask, flaw = check_mask_file(content, loader, size, rule)
+            values = None if mask is None else count_values(mask)
         if flaw:
-            findings.append(Finding(mask, flaw))
-    return findings
+            findings.append(Finding(path, flaw))
+    return findings, values
 
 
 def _masks_alone(dataset, samples):
@@ -171,21 +193,21 @@ def _masks_alone(dataset, samples):
             for path in sorted(Path(folder).rglob(f'*{dataset.seg_map_suffix}')) if os.path.normpath(path) not in known]
 
 
-def _run(function: Callable[[tuple], list[Finding]], tasks: list, key: str) -> list[Finding]:
-    """Return the findings of all tasks, which one process per core does."""
+def _run(function: Callable[[tuple], Any], tasks: list, key: str) -> list:
+    """Return the results of all tasks, which one process per core does."""
     if not tasks:
         return []
-    findings, bar = [], Bar(len(tasks), f'images of {key}')
+    results, bar = [], Bar(len(tasks), f'images of {key}')
     try:
         # Few tasks are not worth a process each.
         with ProcessPoolExecutor(min(_cores(), -(-len(tasks) // CHUNK)), initializer=_be_quiet) as pool:
-            for found in pool.map(function, tasks, chunksize=CHUNK):
-                findings += found
+            for result in pool.map(function, tasks, chunksize=CHUNK):
+                results.append(result)
                 bar.add()
     except BrokenProcessPool:
         raise UserError(f'a process that reads {key} was killed, most likely for want of memory, after '
                         f'{bar.done} of {len(tasks)} images') from None
-    return findings
+    return results
 
 
 def _cores():

@@ -1,6 +1,9 @@
 """Build the data sets of a config without their files, tell their kind, and read their files one by one."""
-import json
+import contextlib
+import os
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from mmengine import fileio
@@ -8,6 +11,7 @@ from mmengine.registry import DATASETS
 
 from convnext_mm.datasets.annotations import check_coco
 from convnext_mm.datasets.flaws import Finding, Flaw
+from convnext_mm.datasets.reading import foreign, parse_json, text_encoding
 from convnext_mm.utils.configs import leaf_datasets
 from convnext_mm.utils.errors import UserError
 
@@ -24,11 +28,19 @@ def build_unread(settings: Mapping, key: str) -> Any:
         raise UserError(f'{key} cannot be built: {type(error).__name__}: {error}') from error
 
 
+def try_build_unread(settings: Mapping, key: str) -> Any:
+    """Return a data set that has not read its files; None where it cannot be built, which the training itself says."""
+    try:
+        return build_unread(settings, key)
+    except UserError:
+        return None
+
+
 def is_coco(dataset: Any) -> bool:
     """Return whether a data set reads its annotations as mmdet's ``CocoDataset`` does."""
-    own = [next((cls.__module__ for cls in type(dataset).__mro__ if name in vars(cls)), '')
-           for name in ('load_data_list', 'parse_data_info')]
-    return own == ['mmdet.datasets.coco'] * 2
+    names = 'load_data_list', 'parse_data_info', 'filter_data'
+    own = [next((cls.__module__ for cls in type(dataset).__mro__ if name in vars(cls)), '') for name in names]
+    return own == ['mmdet.datasets.coco'] * len(names)
 
 
 def is_segmentation(dataset: Any) -> bool:
@@ -48,27 +60,54 @@ def read_file(path: str, what: str, backend_args: dict | None = None) -> tuple[A
 
 
 def read_coco(path: str, backend_args: dict | None = None) -> tuple[Any, Finding | None]:
-    """Return the parsed annotation file and a ``Finding``, one of which is None."""
+    """Return the parsed annotation file, None where it cannot be parsed, and a ``Finding`` or None."""
     content, problem = read_file(path, 'annotation file', backend_args)
     if problem:
         return None, Finding(path, problem)
     try:
-        return json.loads(content), None
+        parsed, flaw = parse_json(content)
     except (ValueError, RecursionError) as error:
         return None, Finding(path, Flaw('unreadable annotation file', f'not JSON: {error}'))
+    return parsed, flaw and Finding(path, flaw)
 
 
 def list_samples(dataset: Any) -> tuple[list[dict], list[Finding]]:
-    """Return the data list of a segmentation data set, and findings if it has none."""
+    """Return the data list of a segmentation data set, and findings if it has none or if mm reads another one."""
     place = dataset.ann_file or dataset.data_prefix.get('img_path') or '.'
+    found = check_names(dataset)
     try:
-        samples = dataset.load_data_list()
+        with _names_in_utf8(dataset) if found else contextlib.nullcontext():
+            samples = dataset.load_data_list()
         if samples:
-            return samples, []
+            return samples, [found] if found else []
         problem = f'no image *{dataset.img_suffix} is there'
     except Exception as error:  # Each data set lists its files in a way of its own.
         problem = f'its images cannot be listed: {type(error).__name__}: {error}'
     return [], [Finding(place, Flaw('missing file', problem))]
+
+
+def check_names(dataset: Any) -> Finding | None:
+    """Return the finding of a segmentation data set whose list of names is in another encoding than mm reads."""
+    if not dataset.ann_file or not os.path.isfile(dataset.ann_file):
+        return None
+    with open(dataset.ann_file, 'rb') as file:
+        encoding = text_encoding(file.read(4))
+    return None if encoding == 'utf-8' else Finding(dataset.ann_file, foreign(encoding))
+
+
+@contextlib.contextmanager
+def _names_in_utf8(dataset):
+    """Let a data set read a copy of its list of names in UTF-8."""
+    original = dataset.ann_file
+    content = Path(original).read_bytes()
+    with tempfile.NamedTemporaryFile('w', suffix='.txt', encoding='utf-8') as copy:
+        copy.write(content.decode(text_encoding(content)))
+        copy.flush()
+        dataset.ann_file = copy.name
+        try:
+            yield
+        finally:
+            dataset.ann_file = original
 
 
 def mask_rule(dataset: Any) -> tuple[int, bool, int] | None:

@@ -78,7 +78,7 @@ MASKS = [  # content, size of the image, rule, kind, part of the detail
     (encode(INDEX.astype(np.uint16) * 257, 'PNG'), (3, 2), (150, True, 255), 'value out of range',
      '[257, 514, 771, 65535]'),
     (encode(INDEX, 'PNG'), (2, 3), (3, True, 255), 'other size', '3 x 2, but its image is 2 x 3'),
-    (PNG, (60, 40), (3, True, 255), 'unreadable mask', '(40, 60, 3)'),
+    (PNG, (60, 40), (3, True, 255), 'no index map', '(40, 60, 3)'),
     (b'', (3, 2), (3, True, 255), 'unreadable mask', 'empty'),
     (PNG[:300], (60, 40), (3, True, 255), 'unreadable mask', 'truncated'),
     (b'<html>', (3, 2), (3, True, 255), 'unreadable mask', 'cannot identify'),
@@ -88,7 +88,8 @@ MASKS = [  # content, size of the image, rule, kind, part of the detail
 @pytest.mark.parametrize(('content', 'size', 'rule', 'kind', 'detail'), MASKS)
 def test_masks(content, size, rule, kind, detail):
     pytest.importorskip('mmcv', reason='mmcv is not installed')
-    flaw = check_mask_file(content, COLOR, size, rule)
+    mask, flaw = check_mask_file(content, COLOR, size, rule)
+    assert mask is not None or flaw is not None
     assert (flaw and flaw.kind) == kind
     assert detail in (flaw.detail if flaw else '')
 

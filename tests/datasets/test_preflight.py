@@ -23,7 +23,8 @@ def coco(tmp_path):
     init_default_scope('mmdet')
     (tmp_path / 'images').mkdir()
     Image.new('RGB', (8, 8)).save(tmp_path / 'images' / 'a.jpg')
-    annotations = dict(images=[dict(id=1, file_name='a.jpg', width=8, height=8)], annotations=[],
+    annotations = dict(images=[dict(id=1, file_name='a.jpg', width=8, height=8)], annotations=[
+        dict(id=i, image_id=1, category_id=i, bbox=[1, 1, 4, 4], area=16) for i in range(2)],
                        categories=[dict(id=i, name=name) for i, name in enumerate(CLASSES)])
     (tmp_path / 'a.json').write_text(json.dumps(annotations))
     dataset = dict(type='CocoDataset', data_root=str(tmp_path), ann_file='a.json', data_prefix=dict(img='images/'),
@@ -83,6 +84,8 @@ COCO_CASES = [
     (lambda c, p: set_key(c, DATA + 'metainfo.classes', ('cat', 'cow')),
      r'has 2 categories \(cat, dog\), but train_dataloader\.dataset has 2 classes, of which it lacks 1 \(cow\), and '
      r"the heads predict 2 classes: set and.* train_dataloader\.dataset\.metainfo\.classes=\"\('cat','dog',\)\""),
+    (lambda c, p: ((p / 'b.json').write_text('{}', 'utf-16'), set_key(c, 'val_evaluator.ann_file', str(p / 'b.json'))),
+     r'b\.json \(val_evaluator\.ann_file\): it is in UTF-16.*--fix'),
     (lambda c, p: set_key(c, 'val_evaluator.ann_file', 'none.json'), r'none\.json \(val_evaluator\.ann_file\)'),
     (lambda c, p: c.train_dataloader.update(dataset=dict(type='RepeatDataset', times=2, dataset=dict(
         c.train_dataloader.dataset, data_root='gone'))), r'gone/a\.json.*train_dataloader\.dataset\.dataset\.ann_file'),

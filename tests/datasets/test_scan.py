@@ -71,7 +71,7 @@ def data(drawn, tmp_path, monkeypatch):
         return Data(tmp_path / kind, kind)
 
     # The pool is tried by the command line below.
-    monkeypatch.setattr(data_scan, '_run', lambda function, tasks, key: [f for task in tasks for f in function(task)])
+    monkeypatch.setattr(data_scan, '_run', lambda function, tasks, key: list(map(function, tasks)))
     return make
 
 
@@ -284,10 +284,12 @@ def test_command_line(data, tmp_path):
     command = [sys.executable, str(ROOT / 'tools/check_data.py'), str(ROOT / DEMOS['coco']), '--fix', 'clean.json']
     result = subprocess.run([*command, '--cfg-options', *roots], capture_output=True, text=True, cwd=tmp_path)
     assert result.returncode == 1, result.stderr
-    first, header, train, val, written, use = result.stdout.splitlines()
+    first, header, train, val, used, *counts, written, use = result.stdout.splitlines()
     assert first == f'{coco.images[0]}: truncated image: OSError: image file is truncated'
     assert header.split() == ['data', 'set', 'images', 'wrong', 'what']
     assert train.split()[1:] == ['6', '1', '1', 'truncated', 'image']
+    assert used.split() == ['data', 'set', 'what', 'is', 'used', 'number']
+    assert counts[0].split() == ['train_dataloader.dataset', 'images', '6']
     assert written.startswith('clean.json: 1 images dropped (truncated image)')
     assert '6 images of train_dataloader.dataset in' in result.stderr
 

@@ -35,7 +35,7 @@ def coco(tmp_path, monkeypatch):
     # Takes longer than any damaged file may.
     import_module('mmdet.datasets')
     init_default_scope('mmdet')
-    monkeypatch.setattr(data_scan, '_run', lambda function, tasks, key: [f for task in tasks for f in function(task)])
+    monkeypatch.setattr(data_scan, '_run', lambda function, tasks, key: list(map(function, tasks)))
     shapes.generate_coco(tmp_path / 'coco', train=2, val=1, width=64, height=64, seed=3)
     file = tmp_path / 'coco/annotations/instances_train2017.json'
     content = json.loads(file.read_text())
@@ -55,7 +55,7 @@ def coco(tmp_path, monkeypatch):
 def ade(tmp_path, monkeypatch):
     import_module('mmseg.datasets')
     init_default_scope('mmseg')
-    monkeypatch.setattr(data_scan, '_run', lambda function, tasks, key: [f for task in tasks for f in function(task)])
+    monkeypatch.setattr(data_scan, '_run', lambda function, tasks, key: list(map(function, tasks)))
     shapes.generate_ade(tmp_path / 'ade', train=2, val=1, width=64, height=64, seed=3)
     dataset = dict(type='BaseSegDataset', data_root=str(tmp_path / 'ade'), img_suffix='.png', reduce_zero_label=True,
                    data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
@@ -157,7 +157,7 @@ def test_damaged_annotation_files(how, coco, size, tmp_path, record_property):
             assert left == []
             after = samples(coco)
             if isinstance(after, str):
-                assert any(word in after for word in ('classes', 'no image', 'none of')), after
+                assert any(word in after for word in ('classes', 'no image', 'none of', 'are left')), after
             else:
                 check_detection_samples(after)
 

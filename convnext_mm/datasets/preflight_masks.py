@@ -1,0 +1,46 @@
+"""Check the masks of a segmentation data set before anything is built: a sample of them, in a few seconds."""
+from typing import Any
+
+from convnext_mm.datasets.census import Census
+from convnext_mm.datasets.census_masks import sample_masks
+from convnext_mm.datasets.images import loader_of
+from convnext_mm.datasets.sources import check_names, list_samples
+from convnext_mm.utils.errors import UserError
+
+FIX = 'tools/check_data.py tells all that is wrong, and writes a cleaned file with --fix'
+
+
+def reads_otherwise(pipeline: Any) -> bool:
+    """Return whether a built pipeline reads its masks by another transform than mm's ``LoadAnnotations``."""
+    names = [type(transform).__name__ for transform in pipeline.transforms]
+    return 'LoadAnnotations' not in names and any(name.startswith('Load') and 'Annot' in name for name in names)
+
+
+def check_masks(dataset: Any, key: str) -> Census | None:
+    """Check a sample of the masks of a data set at ``key``; return what they hand out, None where there is none.
+
+    Raises:
+        UserError: A mask is no index map or has values out of range, or mm does not read the list of names.
+    """
+    found = check_names(dataset)
+    if found:
+        raise UserError(f'{found.file} ({key}.ann_file): {found.flaw.detail}; {FIX}')
+    samples, _ = list_samples(dataset)
+    if not samples:
+        return None
+    census, wrong = sample_masks(dataset, samples, loader_of(dataset.pipeline))
+    if wrong:
+        path, flaw = wrong
+        raise UserError(_wrong_mask(path, flaw, key))
+    return census
+
+
+def _wrong_mask(path, flaw, key):
+    """Return in words what is wrong with a mask, and what mends it."""
+    place = f'{path} ({key}.data_prefix.seg_map_path)'
+    if flaw.kind == 'unreadable mask':
+        return f'{place} cannot be read as a mask: {flaw.detail}; {FIX}'
+    if flaw.kind == 'no index map':
+        return f"{place} is no index map: {flaw.detail}: write each pixel's class as its number into a single channel"
+    return (f'{place} has values out of range: {flaw.detail}: set {key}.metainfo.classes, {key}.reduce_zero_label and '
+            'num_classes of the heads, or correct the masks')
