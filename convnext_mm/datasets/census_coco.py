@@ -38,7 +38,7 @@ def count_coco(dataset: Any, content: Mapping, columns: Columns, loader: Loader)
     counts = np.bincount(labels[kept], times_of[kept], len(chosen)).astype(int).tolist()
     totals = np.bincount(reasons, times_of, len(CODES)).astype(int).tolist()
     out = {reason: number for reason, number in zip(CODES[1:], totals[1:]) if number}
-    fractional = (columns.boxes <= FRACTION).all(axis=1) if len(columns.boxes) else np.zeros(0, bool)
+    fractional: np.ndarray = np.all(columns.boxes <= FRACTION, axis=1) if len(columns.boxes) else np.zeros(0, bool)
     # The file of a test that others judge has images alone.
     annotated = loader.annotated and ('annotations' in content or not dataset.test_mode)
     return Census(len(times), int(times.sum()), images_out, tuple(entry['name'] for entry in chosen), counts, out,

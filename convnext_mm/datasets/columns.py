@@ -38,7 +38,7 @@ class Columns(NamedTuple):
 def find_fatal(content: Mapping) -> Flaw | None:
     """Return the first flaw of a COCO file, entry by entry, with which mm cannot use it; None where there is none."""
     for place, flaw in check_coco(content):
-        if flaw.kind in FATAL and not (flaw.kind == 'id used twice' and place[0] == 'categories'):
+        if flaw.kind in FATAL and not (flaw.kind == 'id used twice' and place and place[0] == 'categories'):
             return flaw
     return None
 

@@ -38,11 +38,14 @@ def check_order(cfg: Any, splits: Sequence[str]) -> None:
 
 def _file_order(part: Part, classes: Sequence[str]):
     """Return (path, names by label) of a data set that numbers labels by its file; None for others."""
-    own = next((cls.__module__ for cls in part.kind.__mro__ if 'load_data_list' in vars(cls)), '')
-    path = annotation_file(part.settings)
-    if not hasattr(part.kind, 'COCOAPI') or not own.startswith('mmdet.datasets.') or not path:
+    kind = part.kind
+    if kind is None:
         return None
-    name = part.kind.__name__
+    own = next((cls.__module__ for cls in kind.__mro__ if 'load_data_list' in vars(cls)), '')
+    path = annotation_file(part.settings)
+    if not hasattr(kind, 'COCOAPI') or not own.startswith('mmdet.datasets.') or not path:
+        return None
+    name = kind.__name__
     if name in WHOLE_FILE:
         return path, _names(read_categories(path), None, False)
     return path, _names(read_categories(path), classes, name in SORTED_BY_ID)
