@@ -58,6 +58,10 @@ def coco_sets(draw):
         category, area = draw(st.sampled_from([7, 2, 5, 2, 5, 44])), draw(st.sampled_from([9, 1.5, 0, -1]))
         entry = dict(id=i + 3, image_id=99 if image is None else images[image]['id'], category_id=category, area=area,
                      bbox=[draw(place), draw(place), draw(side), draw(side)])
+        if draw(st.booleans()):
+            # Faults of one instance hide each other: half of them are sound up to here.
+            entry.update(image_id=images[draw(st.integers(0, number - 1))]['id'], area=40, bbox=[2, 2, 7, 7],
+                         category_id=draw(st.sampled_from([7, 2, 5])))
         if draw(st.integers(0, 3)) == 0:
             entry['area'] = 4
             entry['bbox'] = [.1, .2, draw(st.sampled_from([.5, 1., 1.])), 1.]
