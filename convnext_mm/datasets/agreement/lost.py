@@ -1,9 +1,10 @@
 """Compare what a pipeline's transforms lose with what the pipeline loads for the model."""
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from convnext_mm.datasets.agreement.parts import transforms
-from convnext_mm.utils.configs import is_segmentor, type_name
+from convnext_mm.utils.configs import is_segmentor, type_name, walk
 from convnext_mm.utils.errors import UserError
 
 MASKS, MAPS, EDGES, DEPTHS = 'instance masks', 'segmentation maps', 'edge maps', 'depth maps'
@@ -19,6 +20,9 @@ MOVES = ('Resize', 'RandomCrop', 'RandomFlip', 'RandomRotate', 'RandomRotFlip', 
          'ResizeShortestEdge', 'RandomResize', 'RandomMosaic', 'Pad', 'CenterCrop')
 SEGMENTATION = {**dict.fromkeys(MOVES, (EDGES,)),
                 **dict.fromkeys(('Pad', 'CenterCrop', 'Albu'), (EDGES, DEPTHS))}
+#: Transforms of albumentations that move pixels; the others change colours alone.
+_SPATIAL = re.compile('Crop|Flip|Rotate|ShiftScale|Affine|Transpose|Perspective|Distortion|Elastic|Resize|RandomScale|'
+                      'Pad|D4')
 #: Transforms that need other samples, which MultiImageMixDataset alone gives.
 MIXES = ('Mosaic', 'MixUp', 'CopyPaste', 'RandomMosaic')
 #: Loader -> (setting, default) -> what it loads.
@@ -46,6 +50,8 @@ def check_lost(cfg: Any, splits: Sequence[str]) -> None:
             loaded = _Loaded({}, False)
             for key, step in steps:
                 name = type_name(step)
+                if name == 'Albu' and not any(_SPATIAL.search(type_name(node)) for _, node in walk(step)):
+                    continue
                 lost = [what for what in table.get(name, ()) if what in loaded.keys]
                 if lost:
                     raise UserError(f'{key} is {name}, which does not transform the {" and ".join(lost)} that '

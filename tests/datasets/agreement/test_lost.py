@@ -51,8 +51,12 @@ DETECTION = [  # inner pipeline, outer pipeline -> refused
     ([BOXES], [dict(type='CopyPaste', paste_by_box=True)], None),
     ([MAPS, dict(type='Expand')], None, 'seg_ignore_label=255'),
     ([MAPS, dict(type='Expand', seg_ignore_label=255)], None, None),
-    ([MASKS, dict(type='Albu', transforms=[dict(type='RandomShift')], keymap=dict(img='image'))], None, 'keymap'),
-    ([MASKS, dict(type='Albu', transforms=[dict(type='RandomShift')], keymap=dict(gt_masks='masks'))], None, None),
+    ([MASKS, dict(type='Albu', transforms=[dict(type='VerticalFlip')], keymap=dict(img='image'))], None, 'keymap'),
+    ([MASKS, dict(type='Albu', transforms=[dict(type='OneOf', transforms=[dict(type='VerticalFlip')])])], None,
+     'keymap'),
+    ([MAPS, dict(type='Albu', transforms=[dict(type='RGBShift'), dict(type='HueSaturationValue')])], None, None),
+    ([MAPS, dict(type='Albu', transforms=[dict(type='VerticalFlip')])], None, 'segmentation maps'),
+    ([MASKS, dict(type='Albu', transforms=[dict(type='VerticalFlip')], keymap=dict(gt_masks='masks'))], None, None),
     # Several samples.
     ([BOXES, dict(type='Mosaic')], None, f'{INNER}.2 is Mosaic, which mixes several samples'),
     ([BOXES, dict(type='MixUp')], ['RandomFlip'], 'dataset.dataset.pipeline.2 is MixUp, which mixes'),
@@ -64,6 +68,8 @@ SEGMENTATION = [
     ([dict(type='LoadAnnotations'), dict(type='GenerateEdge'), dict(type='PhotoMetricDistortion')], None, None),
     ([dict(type='LoadDepthAnnotation'), dict(type='Pad')], None, 'depth maps'),
     ([dict(type='LoadDepthAnnotation'), dict(type='RandomFlip')], None, None),
+    ([dict(type='LoadDepthAnnotation'), dict(type='Albu', transforms=[dict(type='RandomGamma')])], None, None),
+    ([dict(type='LoadDepthAnnotation'), dict(type='Albu', transforms=[dict(type='RandomCrop')])], None, 'depth maps'),
     ([dict(type='LoadAnnotations')], ['RandomMosaic'], None),
     ([dict(type='LoadAnnotations'), dict(type='RandomMosaic')], None, 'MultiImageMixDataset'),
 ]
