@@ -29,12 +29,12 @@ _SECTIONS = (
 
 
 _INTRODUCTION = (
-    'Every config that the installed distributions bring along (bases left out), swapped by '
-    "`convnext_mm.swap_backbone`; every distinct model among the results built with `arch='atto'` and without weights, "
-    'trained for one step on two random images on the CPU (loss finite, every parameter of the backbone with a '
-    'gradient, optimizer built), and run forward. Language models are replaced by a BERT of one layer with random '
-    'weights; GLIP and Grounding DINO configs that are for inference get the loss and the assigner of those that '
-    'train. `make zoo` writes this page.')
+    'This page covers every config that the installed distributions contain, except bases. '
+    '`convnext_mm.swap_backbone` swaps each config. Each distinct model among the results is built with '
+    "`arch='atto'` and without weights, trained for one step on two random images on the CPU, and run forward. The "
+    'loss must be finite, every parameter of the backbone must get a gradient, and the optimizer must be built. A BERT '
+    'of one layer with random weights replaces language models. GLIP and Grounding DINO configs for inference get the '
+    'loss and the assigner of those for training. `make zoo` writes this page.')
 
 
 def coverage(rows):
@@ -54,9 +54,9 @@ def format_page(rows):
              f'{_format_versions(versions())}.', '']
     elsewhere = [row['under'] for row in rows if 'under' in row]
     if elsewhere:
-        lines += ['Models that do not run under these, by no fault of the swap, are tried under the other family: '
-                  f'{_format_versions(elsewhere[0])}. {len(elsewhere)} configs of those verified below are verified '
-                  'there.', '']
+        lines += ['Some models do not run under these versions, and the swap is not the cause. They are tried under '
+                  f'the other family: {_format_versions(elsewhere[0])}. {len(elsewhere)} configs of those verified '
+                  'below are verified there.', '']
     lines += [_format_outcome(rows), '', *_family_lines(rows)]
     for status, title in _SECTIONS:
         lines += _section_lines(title, [row for row in rows
@@ -76,11 +76,11 @@ def _format_outcome(rows):
             f'({100 * verified / max(total, 1):.1f} %), {failed} failed.** ')
     necks = sum(row.get('necks', False) and row['status'] != 'verified' for row in rows)
     if necks:
-        text += (f'Of {necks} others, whose models cannot run as a whole in this environment, swapped or not, the '
-                 'backbone and its necks are verified (with them '
-                 f'{100 * (verified + necks) / max(total, 1):.1f} %). ')
-    return text + ('Apart are configs without a backbone to exchange, and those without a CPU kernel for one of their '
-                   'operators.')
+        text += ('There are also others, whose models cannot run as a whole in this environment, swapped or not. The '
+                 f'backbone and the necks of {necks} of them are verified '
+                 f'({100 * (verified + necks) / max(total, 1):.1f} % with these). ')
+    return text + ('Configs without a backbone to exchange are not counted, and neither are those without a CPU kernel '
+                   'for one of their operators.')
 
 
 def _family_lines(rows):
