@@ -4,8 +4,8 @@ import os
 import pytest
 import torch
 
+from convnext_mm.engine import resume
 from convnext_mm.engine.hooks.run_state import RUN
-from convnext_mm.engine.resume import find_checkpoint
 
 
 def write(folder, name, iteration, time, seed=1, run='a', changed=0):
@@ -50,14 +50,16 @@ CASES = {
 
 
 @pytest.mark.parametrize('name', CASES)
-def test_which_checkpoint_is_the_newest(tmp_path, capfd, name):
+def test_which_checkpoint_is_the_newest(tmp_path, monkeypatch, name):
+    lines = []
+    monkeypatch.setattr(resume, 'print_log', lambda line, **kwargs: lines.append(line))
     files, damaged, taken, left = CASES[name]
     for file, iteration, time, seed, run, changed in files:
         write(tmp_path, file, iteration, time, seed, run, changed)
     for file in damaged:
         damage(tmp_path / file)
-    path, content = find_checkpoint(tmp_path)
+    path, content = resume.find_checkpoint(tmp_path)
     assert path == str(tmp_path / taken) and 'optimizer' in content
-    told = ''.join(capfd.readouterr())
+    told = ''.join(lines)
     assert [file for file in left if file in told] == left and ('another run' in told) == bool(left)
     assert all(file in told for file in damaged)

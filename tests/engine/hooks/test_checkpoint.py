@@ -88,7 +88,8 @@ def test_the_last_checkpoint_stays_until_the_next_is_whole(tmp_path, monkeypatch
 
 def flip(file):
     content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
+    # In the pickle: nothing reads the padding between records.
+    content[content.index(b'\x80\x02') + 10] ^= 1
     file.write_bytes(content)
 
 
