@@ -19,7 +19,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['convnext_mm', 'convnext_mm.*']),
-    package_data={'': ['*.json', '*.css', '*.html', 'py.typed']},
+    package_data={'': ['*.json', '*.css', 'templates/*.html', 'py.typed']},
     install_requires=['torch>=2.1'],
     # mmdet imports mmpretrain's models, which import names that later versions of transformers no longer have.
     extras_require={
