@@ -13,6 +13,7 @@ from typing import Any
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
+from convnext_mm.datasets.agreement.parts import find_class
 from convnext_mm.datasets.annotations import check_reach
 from convnext_mm.datasets.census import tell, tell_nothing
 from convnext_mm.datasets.census_coco import count_coco
@@ -54,7 +55,7 @@ def check_data(cfg: Any, splits: Sequence[str]) -> None:
         if cfg.get(loader) is None:
             continue
         for key, dataset in leaf_datasets(cfg[loader].get('dataset') or {}, f'{loader}.dataset'):
-            kind = _dataset_type(dataset)
+            kind = find_class(dataset, DATASETS)
             census = None
             if hasattr(kind, 'COCOAPI'):
                 census = _check_coco(dataset, kind, key, cfg.model)
@@ -81,15 +82,6 @@ def _check_evaluators(cfg, split):
                 encoding = json.detect_encoding(file.read(4))
             if encoding != 'utf-8':
                 raise UserError(f'{path} ({split}_evaluator.ann_file): {foreign(encoding).detail}; {FIX}')
-
-
-def _dataset_type(dataset):
-    """Return the class of a data set, looked up in the default scope; None where it is not registered."""
-    kind = dataset.get('type')
-    if isinstance(kind, str):
-        with DATASETS.switch_scope_and_registry(None) as registry:
-            kind = registry.get(kind)
-    return kind
 
 
 def _path(dataset, relative):

@@ -1,6 +1,5 @@
 """Parts of a config that must agree: data sets, their files, transforms and evaluators."""
 import inspect
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple
 
 from mmengine.registry import DATASETS, Registry
 
+from convnext_mm.datasets.reading import parse_json
 from convnext_mm.utils.configs import leaf_datasets, type_name
 from convnext_mm.utils.errors import UserError
 
@@ -139,7 +139,7 @@ def read_categories(path: str) -> list[dict]:
 
 def _parse(content, path, name):
     try:
-        entries = json.loads(content)[name]
+        entries = parse_json(content)[0][name]
     except (ValueError, RecursionError, KeyError, TypeError) as error:
         raise UserError(f'{path} cannot be read as a COCO annotation file: {type(error).__name__}: {error}') from None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
