@@ -21,7 +21,7 @@ def place(out, quick):
         UserError: It cannot be written.
     """
     folder = Path(out or ROOT / ('work_dirs/benchmarks' if quick else 'benchmarks/results'))
-    check_place('--out', folder)
+    check_place('--out', folder, is_folder=True)
     return folder
 
 

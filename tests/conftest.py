@@ -4,12 +4,15 @@ from pathlib import Path
 import pytest
 
 #: Files and folders whose tests take most of the time: `make test-fast` leaves them out.
-SLOW = ('apis/test_demo.py', 'apis/test_doctor.py', 'apis/test_predict.py', 'benchmarks',
+SLOW = ('apis/test_demo.py', 'apis/test_doctor.py', 'apis/test_predict.py',
+        'apis/test_roadmap.py', 'apis/test_robustness.py', 'models/test_modernized_resnet.py',
+        'apis/test_pure_python.py', 'benchmarks',
         'checkpoint/test_download.py', 'checkpoint/test_namings.py',
         'checkpoint/test_whole_model.py', 'configs', 'docs/test_docs.py', 'engine/hooks/test_interruption.py',
         'engine/hooks/test_prediction_pictures.py', 'engine/test_work_dir_lock.py',
         'engine/runner/test_strategies.py', 'engine/runner/test_strategies_downstream.py', 'engine/test_resume.py',
-        'engine/test_settings.py', 'evaluation', 'fuzz', 'models/ops', 'swap/test_swap_downstream.py',
+        'engine/test_settings.py', 'evaluation', 'export', 'fuzz', 'mm_tools', 'models/ops',
+        'models/test_export.py', 'swap/test_swap_downstream.py',
         'swap/test_verify.py', 'swap/test_write.py', 'test_registry.py', 'visualization')
 
 

@@ -3,31 +3,41 @@
     python3 tools/setup_env.py onedl        ->  .venv            (the default)
     python3 tools/setup_env.py openmmlab    ->  .venv-openmmlab
     python3 tools/setup_env.py torch21      ->  .venv-torch21    (torch and mmengine alone)
+    python3 tools/setup_env.py docs         ->  .venv-docs       (what `make docs` needs, without the package)
 
 Versions come from ``requirements/<stack>.txt``. A finished environment is recognised in an instant, an
 interrupted set-up goes on where it stopped, and the compiled mmcv is kept in a cache that all clones share.
+CONVNEXT_MM_MMCV_WHEEL, the path of a wheel of mmcv, is taken instead of compiling, if it fits this Python and torch.
 """
 import argparse
 import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
+import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 UV = 'uv==0.13.8'
 BUILD_TOOLS = ('setuptools', 'wheel', 'ninja', 'psutil')
-#: stack -> (folder, mmcv distribution or None, extras of setup.py, packages besides, newest Python minor version)
+WHEEL = 'CONVNEXT_MM_MMCV_WHEEL'
+#: Seconds between two looks at a compilation, and between two lines about it where lines cannot be written over.
+LOOK, TELL = 1, 30
+#: stack -> (folder, mmcv distribution or None, extras of setup.py or None for no package of this project, packages
+#: besides, newest Python minor version)
 STACKS = {
     'onedl': ('.venv', 'onedl-mmcv', 'onedl,dev', (), None),
     # mmcv 2.1's setup.py does not run on Python 3.13.
     'openmmlab': ('.venv-openmmlab', 'mmcv', 'openmmlab,dev', (), 12),
-    'torch21': ('.venv-torch21', None, 'test', ('mmengine', 'numpy'), 11),
+    'torch21': ('.venv-torch21', None, 'test', ('torch', 'mmengine', 'numpy'), 11),
+    'docs': ('.venv-docs', None, None, ('zensical',), None),
 }
 
 
@@ -83,6 +93,69 @@ def build_cache(python):
         yield folder
 
 
+def progress(text, seconds):
+    """What ninja has done, from the text of its log: files of all files and the time left; None before the first."""
+    counts = re.findall(r'^\[(\d+)/(\d+)\]', text, re.M)
+    if not counts:
+        return None
+    done, total = map(int, counts[-1])
+    left = round(seconds / done * (total - done))
+    return f'{done} of {total} files compiled, about {left // 60}:{left % 60:02d} left'
+
+
+def show_progress(process, log):
+    """Tell how far a compilation is until it ends: one line on a terminal, a line every ``TELL`` seconds elsewhere."""
+    start = told = time.monotonic()
+    terminal = sys.stdout.isatty()
+    while process.poll() is None:
+        time.sleep(LOOK)
+        now = time.monotonic()
+        line = progress(log.read_text(errors='replace'), now - start)
+        if line and (terminal or now - told >= TELL):
+            print(f'\r  {line}\033[K' if terminal else f'  {line}', end='' if terminal else '\n', flush=True)
+            told = now
+    if terminal:
+        print()
+
+
+#: Prints a wheel's distribution, its version, and whether this Python takes it.
+ABOUT = """import sys
+from pip._vendor.packaging import tags, utils
+name, version, _, made_for = utils.parse_wheel_filename(sys.argv[1])
+print(name, version.public, not made_for.isdisjoint(tags.sys_tags()))"""
+#: Prints torch's version, and imports the operators of the mmcv in a folder.
+RUNS = """import sys, torch
+print(torch.__version__, flush=True)
+sys.path.insert(0, sys.argv[1])
+import mmcv.ops"""
+
+
+def check_wheel(python, wheel, name, version):
+    """Raise ``SetupError`` unless a wheel is mmcv's pinned version for this Python, and its operators run on its torch.
+
+    It is unpacked into a folder that is removed again, so that nothing of a wheel that does not fit is installed.
+    ``mmcv.ops`` is imported in a process of its own, which needs torch and mmengine.
+    """
+    if not (wheel.is_file() and zipfile.is_zipfile(wheel)):
+        raise SetupError(f'{WHEEL}={wheel} is no wheel: give the path of a .whl file of {name} {version}, or unset it '
+                         f'to compile mmcv here')
+    about = subprocess.run([str(python), '-c', ABOUT, wheel.name], capture_output=True, text=True)
+    found, has, fits = about.stdout.split() if about.returncode == 0 else (wheel.name, '(no version in its name)', '')
+    if (found, has) != (name, version):
+        raise SetupError(f'{WHEEL}={wheel} is {found} {has}; this stack needs {name} {version}')
+    if fits != 'True':
+        asked = subprocess.run([str(python), '--version'], capture_output=True, text=True).stdout.strip()
+        raise SetupError(f'{WHEEL}={wheel} is for another Python or another machine than this {asked}: give a wheel '
+                         f'for it, or unset {WHEEL} to compile mmcv here')
+    with tempfile.TemporaryDirectory() as folder:
+        zipfile.ZipFile(wheel).extractall(folder)
+        asked = subprocess.run([str(python), '-c', RUNS, folder], capture_output=True, text=True)
+    if asked.returncode:
+        torch, error = asked.stdout.strip() or 'that cannot be imported', asked.stderr.strip().splitlines() or ['']
+        raise SetupError(f'{WHEEL}={wheel}: {name} {version} of this wheel does not run with torch {torch} '
+                         f'({error[-1]}): give one that was built for it, or unset {WHEEL} to compile mmcv here')
+
+
 def build_mmcv(python, name, version, cache):
     """Compile mmcv into a wheel, once a machine; the objects are kept, so an interrupted build resumes."""
     wheels = cache / 'wheels'
@@ -110,17 +183,23 @@ def build_mmcv(python, name, version, cache):
     with open(log, 'w') as stream:
         process = subprocess.Popen([python, 'setup.py', '-q', 'bdist_wheel', '-d', str(dist)], cwd=source,
                                    env=environment, stdout=stream, stderr=subprocess.STDOUT)
-        start = time.time()
-        while process.poll() is None:
-            time.sleep(1)
-            objects = sum(1 for _ in source.glob('build/temp*/**/*.o'))
-            if int(time.time() - start) % 30 == 0:
-                print(f'  {int(time.time() - start):4d} s, {objects} files compiled', flush=True)
+        show_progress(process, log)
     if process.returncode:
         raise SetupError(f'compiling {name} failed; see {log} (a C++ compiler and the Python headers are needed)')
     wheels.mkdir(exist_ok=True)
     built, = dist.glob(pattern)
     return Path(shutil.move(str(built), str(wheels / built.name)))
+
+
+def mmcv_wheel(python, install, name, version):
+    """The wheel of mmcv to install: the one that the user gives, or one compiled here."""
+    given = os.environ.get(WHEEL)
+    if given:
+        run(*install, name.replace('mmcv', 'mmengine'), 'opencv-python-headless')
+        check_wheel(python, Path(given).absolute(), name, version)
+        return Path(given).absolute()
+    with build_cache(python) as cache:
+        return build_mmcv(python, name, version, cache)
 
 
 def setup(stack):
@@ -141,11 +220,10 @@ def setup(stack):
         run(find_python(newest_minor), '-m', 'venv', '--clear', venv)
     run(python, '-m', 'pip', 'install', '-q', UV)
     install = (venv / 'bin' / 'uv', 'pip', 'install', '-q', '--python', python, '-c', constraints)
-    packages = ['-e', f'{ROOT}[{extras}]', *besides]
+    packages = [*besides] if extras is None else ['-e', f'{ROOT}[{extras}]', *besides]
     if mmcv:
         run(*install, 'torch', 'torchvision', *BUILD_TOOLS)
-        with build_cache(python) as cache:
-            packages.insert(0, build_mmcv(python, mmcv, pinned(constraints, mmcv), cache))
+        packages.insert(0, mmcv_wheel(python, install, mmcv, pinned(constraints, mmcv)))
     run(*install, *packages)
     if mmcv:
         # Several packages bring one of OpenCV's builds, all in one folder: the one that needs no display comes last.

@@ -7,6 +7,7 @@ from benchmarks.zoo.page import write_page
 from benchmarks.zoo.survey import survey
 from convnext_mm.apis.arguments import Parser
 from convnext_mm.apis.cli import run
+from convnext_mm.utils.files import check_place
 
 
 def main(argv=None):
@@ -20,6 +21,8 @@ def main(argv=None):
     args = parser.parse_args(argv)
     if args.workers < 1:
         parser.error(f'--workers must be 1 or more, got {args.workers}')
+    for option in ('out', 'log'):
+        check_place(f'--{option}', getattr(args, option))
     rows = survey(args.log, args.workers, args.only)
     if args.other:
         rows = verify_elsewhere(rows, args.other, f'{args.log}.other', args.workers)

@@ -8,7 +8,8 @@ import convnext_mm
 
 #: The code that is tried.
 PACKAGE = Path(convnext_mm.__file__).parent
-_SWAP = ('channels', 'consumers', 'edits', 'errors', 'inputs', 'optimizer', 'slots', 'sources', 'swap')
+_SWAP = ('channels', 'consumers', 'edits', 'errors', 'imports', 'inputs', 'optimizer', 'slots', 'sources',
+         'swap')
 _VERIFY = ('samples', 'stand_alone', 'verify')
 #: What is done -> the files and folders that decide the result.
 _SOURCES = {

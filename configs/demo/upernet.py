@@ -8,12 +8,8 @@ from convnext_mm.utils.sizes import scale_sizes  # noqa: E402
 def loader(base, **settings):
     return dict(num_workers=1, **settings, dataset=dict(
         # ADE20KDataset knows its own 150 classes alone.
-        type='BaseSegDataset',
+        type='convnext_mm.ShapesDataset',
         data_root='data/shapes/ade/',
-        img_suffix='.png',
-        reduce_zero_label=True,
-        metainfo=dict(classes=('ground', 'circle', 'square', 'triangle'),
-                      palette=[(205, 205, 200), (228, 40, 60), (30, 120, 240), (255, 190, 0)]),
         # Crops of 160 in place of 512.
         pipeline=scale_sizes(base.dataset.pipeline, 5, 16)))
 
@@ -33,6 +29,7 @@ del channels
 train_dataloader = loader(_base_.train_dataloader, batch_size=4)
 val_dataloader = loader(_base_.val_dataloader)
 test_dataloader = val_dataloader
+test_pipeline = test_dataloader['dataset']['pipeline']
 tta_pipeline = scale_sizes(_base_.tta_pipeline, 5, 16)
 
 iterations = _base_.train_cfg.max_iters // 400

@@ -11,6 +11,7 @@ from typing import Any
 from convnext_mm.apis.config import parse_options, read_config
 from convnext_mm.datasets.agreement.evaluated import evaluators_of
 from convnext_mm.datasets.census import table_rows, tell, tell_nothing
+from convnext_mm.datasets.class_folders import ClassFolders, count_rows
 from convnext_mm.datasets.fix import fix_coco, sound_names
 from convnext_mm.datasets.scan import SPLITS, Scan, scan_config
 from convnext_mm.utils.files import check_place, whole_file
@@ -48,17 +49,35 @@ def check(cfg: Any, fix: str | None = None) -> int:
     told = _tell([(scan.keys[0], scan.census) for scan in scans if scan.census])
     for line in told:
         print(line)
-    for key, kind in others:
-        print(f"{key} is not looked at: it is of type {kind}, neither mmdet's CocoDataset nor mmseg's BaseSegDataset")
+    _print_unread(scans, others)
     rows = [(', '.join(scan.keys), scan.images, *_count(scan)) for scan in scans]
     if rows:
         print(format_table(('data set', 'images', 'wrong', 'what'), rows))
-        print(format_table(('data set', 'what is used', 'number'), table_rows(
-            [(', '.join(scan.keys), scan.census) for scan in scans if scan.census]), left=2))
+        print(format_table(('data set', 'what is used', 'number'), _used(scans), left=2))
     wrong = [scan for scan in scans if scan.findings]
     if fix:
         _fix(cfg, wrong, Path(fix))
     return 1 if wrong or told else 0
+
+
+def _used(scans):
+    """Return rows of (data set, what, number) for the table of what is used."""
+    rows = table_rows([(', '.join(scan.keys), scan.census) for scan in scans if scan.census])
+    for scan in scans:
+        if isinstance(scan.content, ClassFolders):
+            names = [', '.join(scan.keys)]
+            rows += [(names.pop() if names else '', *row) for row in count_rows(scan.content)]
+    return rows
+
+
+def _print_unread(scans, others):
+    """Say of which data sets not every file was looked at."""
+    for key, kind in others:
+        print(f'{key} is not looked at: it is of type {kind}, which hands out neither instances nor index masks')
+    for scan in scans:
+        if scan.census and scan.content is None:
+            print(f'{", ".join(scan.keys)}: counted as {type(scan.dataset).__name__} builds it; the images are not '
+                  'looked at')
 
 
 def _tell(censuses):
@@ -88,6 +107,9 @@ def _fix(cfg, scans, path):
     if not scans:
         print(f'nothing is wrong, so {path} is not written')
     for scan in scans:
+        if isinstance(scan.content, ClassFolders):
+            print(f'{scan.content.root} has no annotation file to clean: mend or delete the files that are named above')
+            continue
         target = path if len(scans) == 1 else path.with_stem(f'{path.stem}_{_label(scan.keys[0])}')
         if scan.content is None:
             print(f'{scan.dataset.ann_file or scan.keys[0]} cannot be cleaned: it cannot be read')

@@ -1,13 +1,17 @@
 """Read the config of a command line."""
+import copy
 import os
 from argparse import Namespace
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
-from mmengine.registry import init_default_scope
 
 from convnext_mm.engine.strategy_choice import choose_strategy
+from convnext_mm.swap.refit import refit_readers
+from convnext_mm.utils.config_files import find_config
+from convnext_mm.utils.config_reading import read_file
 from convnext_mm.utils.errors import UserError
+from convnext_mm.utils.scopes import set_default_scope
 
 
 def parse_options(options: list[str] | dict | None) -> dict:
@@ -30,25 +34,32 @@ def parse_options(options: list[str] | dict | None) -> dict:
     return parsed.options
 
 
-def read_config(file: str | os.PathLike, options: dict | None = None, strategy: str | None = None) -> Config:
-    """Read a config file, replace its strategy by ``strategy`` (if given), then merge ``{'key.of.it': value}``.
+def read_config(name: str | os.PathLike, options: dict | None = None, strategy: str | None = None) -> Config:
+    """Read a config, replace its strategy by ``strategy`` (if given), then merge ``{'key.of.it': value}``.
+
+    Args:
+        name (str | os.PathLike): A path, or a name such as ``mmdet::FAMILY/NAME.py``.
+        options (dict, optional): What ``--cfg-options`` says.
+        strategy (str, optional): What ``--strategy`` says.
 
     Raises:
-        UserError: The file does not exist or is not a config, or an override does not fit.
+        UserError: There is no such config, it cannot be read, or an override does not fit.
     """
-    if not os.path.isfile(file):
-        raise UserError(f'config {str(file)!r} does not exist; expected the path of a config file, such as '
-                        'configs/cascade/convnext_t_3x.py')
+    file = find_config(str(name))
     try:
-        cfg = Config.fromfile(file)
+        cfg = read_file(file)
     except Exception as error:  # A config is a program of the user's and may raise anything.
-        raise UserError(f'config {str(file)!r} cannot be read: {type(error).__name__}: {error}') from error
+        hint = '; write _base_ = __import__("convnext_mm").config("FAMILY/NAME.py")' if str(error).endswith(
+            'not support to load convnext_mm config.') else ''
+        raise UserError(f'config {str(name)!r} cannot be read: {type(error).__name__}: {error}{hint}') from error
     if strategy is not None:
         choose_strategy(cfg, strategy)
+    before = copy.deepcopy((cfg.get('model') or {}).get('backbone'))
     try:
         cfg.merge_from_dict(options or {})
     except (KeyError, TypeError, IndexError, AssertionError) as error:
-        raise UserError(f'--cfg-options {options} does not fit {file}: {error}') from error
+        raise UserError(f'--cfg-options {options} does not fit {name}: {error}') from error
+    refit_readers(cfg, before)
     return cfg
 
 
@@ -62,13 +73,14 @@ def load_config(args: Namespace, *needed: str) -> Config:
     Raises:
         UserError: The file is not a config that has these keys, or an override does not fit.
     """
-    cfg, path = read_config(args.config, parse_options(args.cfg_options), args.strategy), Path(args.config)
+    cfg = read_config(args.config, parse_options(args.cfg_options), args.strategy)
     missing = [key for key in ('model', *needed) if cfg.get(key) is None]
     if missing:
         raise UserError(f'config {args.config!r} has no {", ".join(missing)}: expected a config of a model with its '
                         'data and schedule')
     cfg.launcher = args.launcher
     # Configs in several folders share a name, so the folder is part of the default.
-    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', path.resolve().parent.name, path.stem))
-    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    path = Path(cfg.filename).resolve()
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', path.parent.name, path.stem))
+    set_default_scope(cfg)
     return cfg

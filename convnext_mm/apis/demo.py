@@ -20,6 +20,8 @@ from convnext_mm.utils.text import format_table
 
 #: Of a run on two cores of a machine that does nothing else, without a GPU.
 MINUTES = 10
+#: Works from a wheel as from a clone.
+COMMAND = ('python', '-m', 'convnext_mm')
 #: Folder of the pictures, below the folder of the demo.
 PICTURES = 'pictures'
 #: Page about both trainings, below the folder of the demo.
@@ -43,7 +45,7 @@ class Model(NamedTuple):
 
     Attributes:
         title (str): Its name.
-        config (str): Path below the repository's root.
+        config (str): Its name.
         predictions (str): File or folder of the stored predictions, below the folder of the test.
         pictures (str): Folder of the pictures, below ``PICTURES``.
         columns (int): Of their contact sheet.
@@ -61,10 +63,10 @@ class Model(NamedTuple):
 
 
 MODELS = (
-    Model('Cascade Mask R-CNN', 'configs/demo/cascade.py', 'predictions.json', 'detection', 2,
+    Model('Cascade Mask R-CNN', 'convnext_mm::demo/cascade.py', 'predictions.json', 'detection', 2,
           ('train_cfg.max_epochs=1', 'train_cfg.val_interval=1', 'default_hooks.checkpoint.interval=1'),
           {'box AP': Metric('coco/bbox_mAP', .80), 'mask AP': Metric('coco/segm_mAP', .80)}),
-    Model('UPerNet', 'configs/demo/upernet.py', 'predictions', 'segmentation', 1,
+    Model('UPerNet', 'convnext_mm::demo/upernet.py', 'predictions', 'segmentation', 1,
           ('train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'default_hooks.checkpoint.interval=2'),
           {'mIoU': Metric('mIoU', .85)}))
 
@@ -137,21 +139,20 @@ def read_metrics(test_dir):
     return {figure['key']: figure['measured'] / 100 for figure in figures if figure['measured'] is not None}
 
 
-def train_and_test(model, root, folder, out, quick):
-    """Train and test a model by the tools, with pictures; return its figures (label -> fraction) and both seconds."""
+def train_and_test(model, folder, out, quick):
+    """Train and test a model by the commands, with pictures; return figures (label -> fraction) and both seconds."""
     def relative(path):
         return os.path.relpath(path, folder)
 
     train_dir = out / Path(model.config).stem
-    test_dir, config = train_dir / 'test', relative(root / model.config)
-    tools = {name: relative(root / 'tools' / f'{name}.py') for name in ('train', 'test')}
+    test_dir = train_dir / 'test'
     options = ['--cfg-options', 'default_hooks.logger.interval=1', *model.quick] if quick else []
     print(f'\ntrain {model.title}', flush=True)
-    train_time = run_step(['python', tools['train'], config, '--work-dir', relative(train_dir), '--deterministic',
+    train_time = run_step([*COMMAND, 'train', model.config, '--work-dir', relative(train_dir), '--deterministic',
                            *options], folder, train_dir / 'train.log')
     checkpoint = relative((train_dir / 'last_checkpoint').read_text().strip())
     print(f'\ntest {model.title}', flush=True)
-    test_time = run_step(['python', tools['test'], config, checkpoint, '--work-dir', relative(test_dir),
+    test_time = run_step([*COMMAND, 'test', model.config, checkpoint, '--work-dir', relative(test_dir),
                           '--out', relative(test_dir / model.predictions),
                           '--show-dir', relative(out / PICTURES / model.pictures)], folder, test_dir / 'test.log')
     figures = read_metrics(test_dir)
@@ -188,11 +189,10 @@ def failed_bars(results):
             for label, value in figures.items() if value < model.metrics[label].bar]
 
 
-def run(root, folder, quick=False):
-    """Do the whole job and say what happens; see `tools/demo.py`.
+def run(folder, quick=False):
+    """Do the whole job and say what happens.
 
     Args:
-        root (Path): The repository, where ``tools/`` and ``configs/`` are.
         folder (Path): Where ``data/shapes`` and ``work_dirs/demo`` are made.
         quick (bool): Two iterations on a handful of images, without bars: whether everything works, not how well.
 
@@ -200,10 +200,10 @@ def run(root, folder, quick=False):
         int: 0; 1 where a figure is below its bar; a failed step's exit code; 130 when interrupted.
     """
     start = time.monotonic()
-    root, folder = Path(root).resolve(), Path(folder).resolve()
+    folder = Path(folder).resolve()
     out = folder / 'work_dirs' / 'demo'
     try:
-        results = _run(root, folder, out, quick)
+        results = _run(folder, out, quick)
     except StepFailed as failure:
         # A process that a signal ended has a negative code; shells show 128 more than the signal.
         return failure.code if failure.code > 0 else 128 - failure.code
@@ -220,7 +220,7 @@ def run(root, folder, quick=False):
     return 0
 
 
-def _run(root, folder, out, quick):
+def _run(folder, out, quick):
     """Do the steps of the job; return the results as :func:`format_results` takes them."""
     train, val = (8, 4) if quick else (160, 40)
     duration = 'a minute' if quick else f'{MINUTES} minutes'
@@ -234,18 +234,17 @@ def _run(root, folder, out, quick):
         path = folder / 'data' / 'shapes' / name
         made = generate(path, train=train, val=val)
         print(f'    {os.path.relpath(path)}: {"made" if made else "is there already"}', flush=True)
-    results = [(model, *train_and_test(model, root, folder, out, quick)) for model in MODELS]
+    results = [(model, *train_and_test(model, folder, out, quick)) for model in MODELS]
     for model in MODELS:
         draw_sheet(out / PICTURES / model.pictures, model.columns)
 
     print('\nwrite the report', flush=True)
     work_dirs = [os.path.relpath(out / Path(model.config).stem, folder) for model in MODELS]
-    run_step(['python', os.path.relpath(root / 'tools' / 'report.py', folder), *work_dirs, '--out',
-              os.path.relpath(out / REPORT, folder)], folder, out / 'report.log')
+    run_step([*COMMAND, 'report', *work_dirs, '--out', os.path.relpath(out / REPORT, folder)], folder,
+             out / 'report.log')
     return results
 
 
 def main(args):
-    """Run the demo by a command line; return its exit code."""
-    root = Path(__file__).resolve().parents[2]
-    return run(root, root / 'work_dirs' / 'quick' if args.quick else root, args.quick)
+    """Run the demo in the current folder by a command line; return its exit code."""
+    return run(Path('work_dirs', 'quick') if args.quick else '.', args.quick)

@@ -10,8 +10,9 @@ import sys
 from importlib import metadata, util
 from pathlib import Path
 
-from convnext_mm.apis.doctor_remedies import FAMILIES, PIP, ROOT, Diagnosis, explain
+from convnext_mm.apis.doctor_remedies import FAMILIES, PIP, Diagnosis, explain, package
 from convnext_mm.apis.doctor_versions import check_python, check_versions, family_of, installed
+from convnext_mm.utils.installation import IN_CLONE, ROOT
 
 #: Seconds that a probe may take.
 PATIENCE = 900
@@ -35,13 +36,15 @@ def probes(found):
     yield 'registry', 'convnext_mm.ConvNeXt from every scope'
     yield 'backbone', 'two training steps of a backbone with layer decay'
     for name, needs in (('detector', {'mmcv', 'mmdet'}), ('segmentor', {'mmcv', 'mmseg'})):
-        if needs <= present and (ROOT / 'configs').is_dir():
+        if needs <= present:
             yield name, f'two training steps of a {name} on drawn shapes'
 
 
 def run_probe(name):
     """Run a probe in a process of its own; return what it says and the text of its error, '' if it passed."""
-    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))}
+    # A clone need not be installed.
+    paths = [str(ROOT) if IN_CLONE else '', os.environ.get('PYTHONPATH')]
+    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, paths))}
     try:
         result = subprocess.run([sys.executable, '-m', PROBES, name], text=True, capture_output=True, timeout=PATIENCE,
                                 env=environment, errors='replace')
@@ -73,9 +76,10 @@ def examine():
     yield check_python()
     requirements = _requires('convnext_mm')
     if requirements is None:
-        yield Diagnosis('convnext_mm itself is not installed', True, f'{PIP} install --no-build-isolation -e "{ROOT}"')
+        yield Diagnosis('convnext_mm itself is not installed', True,
+                        f'{PIP} install --no-build-isolation {package()}')
     else:
-        yield Diagnosis(f'convnext_mm {found["convnext-mm"]}')
+        yield Diagnosis(f'convnext_mm {found["convnext-mm"]}, {"the clone" if IN_CLONE else "a wheel"} in {ROOT}')
     for name in ('torch', 'torchvision', 'numpy', 'setuptools', 'transformers'):
         if name in found:
             yield Diagnosis(f'{name} {found[name]}')

@@ -7,9 +7,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def devices():
@@ -92,7 +89,7 @@ def backbone():
 
 
 def train_demo(config, kind, steps):
-    """Train a demo config by ``tools/train.py`` on drawn shapes (``kind`` is coco or ade), ``steps`` overriding it."""
+    """Train a demo config by the command on drawn shapes (``kind`` is coco or ade), ``steps`` overriding it."""
     from convnext_mm.datasets import shapes
     with tempfile.TemporaryDirectory() as folder:
         getattr(shapes, f'generate_{kind}')(f'{folder}/data', train=2, val=1, width=96, height=96)
@@ -101,12 +98,12 @@ def train_demo(config, kind, steps):
                     'train_dataloader.persistent_workers=False', 'val_dataloader.persistent_workers=False', *steps]
         if kind == 'coco':
             options.append(f'val_evaluator.ann_file={folder}/data/annotations/instances_val2017.json')
-        command = [sys.executable, str(ROOT / 'tools/train.py'), str(ROOT / 'configs/demo' / config)]
+        command = [sys.executable, '-m', 'convnext_mm', 'train', f'convnext_mm::demo/{config}']
         result = subprocess.run([*command, '--work-dir', f'{folder}/work', '--cfg-options', *options],
-                                capture_output=True, text=True)
+                                capture_output=True, text=True, cwd=folder)
     if result.returncode:
-        sys.exit(f'{result.stderr}\ntools/train.py configs/demo/{config} ended with exit code {result.returncode}: '
-                 f'{result.stderr.strip().splitlines()[-1]}')
+        sys.exit(f'{result.stderr}\nconvnext-mm train convnext_mm::demo/{config} ended with exit code '
+                 f'{result.returncode}: {result.stderr.strip().splitlines()[-1]}')
 
 
 def detector():

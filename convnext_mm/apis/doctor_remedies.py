@@ -5,10 +5,11 @@ Imports nothing but the standard library, as whatever else is broken may be the 
 import re
 import shlex
 import sys
-from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parents[2]
+from convnext_mm.utils.installation import IN_CLONE, ROOT
+from convnext_mm.utils.needed import OPENCV
+
 #: Extra of setup.py -> import name -> distribution.
 FAMILIES = {
     'onedl': dict(mmengine='onedl-mmengine', mmcv='onedl-mmcv', mmdet='onedl-mmdetection', mmseg='onedl-mmsegmentation',
@@ -17,6 +18,7 @@ FAMILIES = {
 }
 PIP = f'{shlex.quote(sys.executable)} -m pip'
 OLD_NUMPY, OLD_SETUPTOOLS = f'{PIP} install "numpy<2"', f'{PIP} install "setuptools<81"'
+HEADLESS = f'{PIP} install opencv-python-headless'
 NEW_PAIR = f'{PIP} uninstall -y torch torchvision; {PIP} install torch torchvision'
 
 
@@ -31,7 +33,12 @@ class Diagnosis(NamedTuple):
 def install(family):
     """Return the command that installs a family over whatever is there; it compiles mmcv, 8 minutes on 2 cores."""
     return (f'{PIP} install torch torchvision "setuptools<81" wheel ninja psutil && '
-            f'{PIP} install --no-build-isolation -e "{ROOT}[{family}]"')
+            f'{PIP} install --no-build-isolation {package(f"[{family}]")}')
+
+
+def package(extra='', in_clone=IN_CLONE):
+    """Return this package with an extra as pip takes it, by how it is installed: in a clone, or from a wheel."""
+    return f'-e "{ROOT}{extra}"' if in_clone else f'"convnext_mm{extra}"'
 
 
 def compile_mmcv(family):
@@ -40,6 +47,13 @@ def compile_mmcv(family):
     return (f'{PIP} uninstall -y mmcv mmcv-lite onedl-mmcv; {PIP} install "setuptools<81" wheel ninja psutil && '
             f'MMCV_WITH_OPS=1 {PIP} install --no-build-isolation --no-cache-dir --no-binary {name} {name}'
             + ('' if name.startswith('onedl') else '==2.1.0'))
+
+
+def keep_opencv(builds):
+    """Return the command that puts one build of OpenCV in the place of several, with what any of them has."""
+    kind = ('contrib-' if any('contrib' in build for build in builds) else '') + 'python'
+    kind += '-headless' if any('headless' in build for build in builds) else ''
+    return f'{PIP} uninstall -y {" ".join(OPENCV)}; {PIP} install opencv-{kind}'
 
 
 #: Pattern of an error, what is wrong, and the command or a function of the family that returns it; {name} is what the
@@ -63,6 +77,9 @@ KNOWN = (
     (r'built without CUDA', 'there is a GPU, but a torch for the CPU alone', NEW_PAIR),
     (r'driver .*(?:too old|insufficient)', "the GPU's driver is older than torch's CUDA",
      "update the GPU's driver, or install a torch for an older CUDA"),
+    (r"No module named 'cv2'", 'OpenCV is not installed', HEADLESS),
+    (r'libGL\S*: cannot open', "this build of OpenCV needs a display's libraries",
+     keep_opencv(['opencv-python-headless'])),
     (r"No module named '(?P<name>\w+)'", '{name} is not installed', f'{PIP} install {{name}}'),
 )
 

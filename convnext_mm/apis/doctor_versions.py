@@ -8,6 +8,7 @@ from importlib import metadata, util
 
 from convnext_mm.apis.doctor_remedies import (
     FAMILIES,
+    HEADLESS,
     NEW_PAIR,
     OLD_NUMPY,
     OLD_SETUPTOOLS,
@@ -15,7 +16,11 @@ from convnext_mm.apis.doctor_remedies import (
     Diagnosis,
     compile_mmcv,
     install,
+    keep_opencv,
 )
+from convnext_mm.utils.installation import IN_CLONE
+from convnext_mm.utils.needed import NEEDS, OPENCV
+from convnext_mm.utils.versions import satisfies
 
 TITLES = {'onedl': 'OneDL', 'openmmlab': 'classic OpenMMLab'}
 NEEDED_FOR = {'mmcv': 'detectors and segmentors', 'mmdet': 'detectors', 'mmseg': 'segmentors',
@@ -41,27 +46,12 @@ def family_of(found):
     return next((family for family, names in FAMILIES.items() if names['mmengine'] in found), None)
 
 
-def digits(version):
-    """Return the numbers of a version, to compare them: (2, 4, 0) for ``2.4.0rc1+cpu``."""
-    return tuple(int(part) for part in re.match(r'\d+(?:\.\d+)*', version).group().split('.'))
-
-
-def satisfies(version, specifiers):
-    """Return whether ``2.3.6`` fits ``<3,>=2.0``; suffixes such as ``rc1`` and ``+cpu`` do not count."""
-    for operator, bound in re.findall(r'(<=|>=|==|!=|<|>)\s*([\w.]+)', specifiers):
-        width = max(len(digits(version)), len(digits(bound)))
-        mine, limit = (digits(v) + (0,) * (width - len(digits(v))) for v in (version, bound))
-        if not {'<': mine < limit, '<=': mine <= limit, '>': mine > limit, '>=': mine >= limit,
-                '==': mine == limit, '!=': mine != limit}[operator]:
-            return False
-    return True
-
-
 def check_python(version=sys.version_info):
     """Return a ``Diagnosis`` of the version of Python."""
     text = f'Python {version[0]}.{version[1]}'
     if tuple(version[:2]) < (3, 10):
-        return Diagnosis(f'{text}: convnext_mm needs 3.10 or newer', True, 'make setup  # with a newer python3 on PATH')
+        return Diagnosis(f'{text}: convnext_mm needs 3.10 or newer', True,
+                         f'{"make setup" if IN_CLONE else "pip install convnext_mm"}  # with a newer python3')
     return Diagnosis(text)
 
 
@@ -75,12 +65,37 @@ def check_versions(found, requirements, sources, vision, has_pkg_resources=None)
         vision (Iterable[str]): Requirements of torchvision.
         has_pkg_resources (bool, optional): Defaults to whether this interpreter has them.
     """
+    yield from check_needs(found)
+    yield from check_opencv(found)
     yield from check_families(found)
     yield from check_requirements(found, requirements)
     yield from check_mmcv_range(found, sources)
     yield from check_torchvision(found, vision)
     yield from check_numpy(found)
     yield from check_setuptools(found, has_pkg_resources)
+
+
+def check_needs(found):
+    """Check that what everything needs is there, in a version that works."""
+    missing = {'torch': f'{PIP} install "torch{NEEDS[0].versions}"', 'mmengine': install('onedl'), 'cv2': HEADLESS}
+    for need in NEEDS:
+        name = next((name for name in need.distributions if name in found), None)
+        if name is None:
+            yield Diagnosis(f'{need.package} is not installed', True, missing[need.package])
+        elif not satisfies(found[name], need.versions):
+            yield Diagnosis(f'{name} {found[name]} is not {need.package}{need.versions}', True,
+                            f'{PIP} install "{name}{need.versions}"')
+
+
+def check_opencv(found):
+    """Check that OpenCV was installed once: all its builds lie in one folder, over each other."""
+    builds = [f'{name} {found[name]}' for name in OPENCV if name in found]
+    if len({found[name] for name in OPENCV if name in found}) > 1:
+        yield Diagnosis(f'builds of OpenCV of different versions are installed on top of each other: '
+                        f'{", ".join(builds)}', True, keep_opencv(builds))
+    elif builds:
+        yield Diagnosis(', '.join(builds) + (' (one folder: the last that was installed is the one in use)'
+                                             if len(builds) > 1 else ''))
 
 
 def check_families(found):
@@ -96,10 +111,7 @@ def check_families(found):
         yield Diagnosis(f'mmcv-lite {found["mmcv-lite"]} is mmcv without the compiled operators that mmdet needs', True,
                       compile_mmcv(family_of(found)))
     family = family_of(found)
-    if family is None:
-        yield Diagnosis('mmengine is not installed', True, install('onedl'))
-        return
-    for name, distribution in FAMILIES[family].items():
+    for name, distribution in FAMILIES[family].items() if family else ():
         if distribution in found:
             yield Diagnosis(f'{distribution} {found[distribution]} ({TITLES[family]})')
         elif not (name == 'mmcv' and 'mmcv-lite' in found):
@@ -109,17 +121,17 @@ def check_families(found):
 def check_requirements(found, requirements):
     """Check that the versions are those that ``setup.py`` asks for, and that nothing is missing beside a toolbox."""
     family = family_of(found)
-    toolbox = family and any(FAMILIES[family][name] in found for name in ('mmdet', 'mmseg'))
+    toolbox = family is not None and any(FAMILIES[family][name] in found for name in ('mmdet', 'mmseg'))
     for requirement in requirements:
         match = re.match(r'([\w.-]+)\s*\(?([^;)]*)\)?\s*(?:;.*extra == [\'"](\w+)[\'"])?', requirement)
         name, specifiers, extra = normalise(match[1]), match[2].strip(), match[3]
-        if extra not in (None, family):
+        if extra is None or extra != family:
             continue
         if name in found and not satisfies(found[name], specifiers):
             why = ': mmdet imports parts of mmpretrain that newer ones break' if name == 'transformers' else ''
             yield Diagnosis(f'{name} {found[name]} is not {name}{specifiers}{why}', True,
                           f'{PIP} install "{name}{specifiers}"')
-        elif name not in found and (extra is None or toolbox and name not in FAMILIES[family].values()):
+        elif name not in found and toolbox and name not in FAMILIES[family].values():
             yield Diagnosis(f'{name} is not installed', True, f'{PIP} install "{name}{specifiers}"')
 
 

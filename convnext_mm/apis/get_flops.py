@@ -3,14 +3,12 @@ import argparse
 import contextlib
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 from convnext_mm.apis.config import read_config
 from convnext_mm.evaluation import cost
+from convnext_mm.utils.config_files import config_folder
 from convnext_mm.utils.errors import UserError
-
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 
 
 def main(args: argparse.Namespace) -> None:
@@ -24,7 +22,7 @@ def main(args: argparse.Namespace) -> None:
     with contextlib.redirect_stdout(sys.stderr):
         result: Any
         if args.all:
-            result = cost.count_published(CONFIGS, print)
+            result = cost.count_published(config_folder('convnext_mm'), print)
         else:
             result = cost.count_config(read_config(args.config), args.shape)
     table = cost.format_published if args.all else cost.format_cost

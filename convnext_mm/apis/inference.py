@@ -13,9 +13,11 @@ from mmengine.registry import DATASETS, MODELS
 from PIL import Image, UnidentifiedImageError
 
 from convnext_mm.checkpoint.mmengine_loader import load_checkpoint, register_loader
-from convnext_mm.drawing import choose_palette
-from convnext_mm.utils.configs import is_segmentor, test_dataset, type_name
-from convnext_mm.utils.errors import ArgumentValueError, UserError
+from convnext_mm.drawing import choose_palette, to_rgb
+from convnext_mm.export.exported import use_exported
+from convnext_mm.export.facts import is_exported
+from convnext_mm.utils.configs import is_classifier, is_segmentor, test_dataset, type_name
+from convnext_mm.utils.errors import ArgumentValueError, UserError, describe_error
 
 
 class Loaded(NamedTuple):
@@ -24,73 +26,93 @@ class Loaded(NamedTuple):
     Attributes:
         number (int): From 1.
         file (Path): Where it was read.
-        pixels (ndarray): As the model got to see them: RGB, uint8, (H, W, 3).
+        pixels (ndarray): What the model got to see, as ``drawing.to_rgb`` shows it: RGB, uint8, (H, W, 3).
         data (dict): The model's input, of mm's pipeline.
+        frames (int): Images in the file, of which this is the first. Defaults to 1.
     """
 
     number: int
     file: Path
     pixels: np.ndarray
     data: dict
+    frames: int = 1
+
+
+def build_dataset(cfg: Config):
+    """Return the data set of a config's test without annotations: it knows its classes, and builds the transforms."""
+    settings = test_dataset(cfg)
+    return DATASETS.build(dict(settings, lazy_init=True, pipeline=[
+        transform for transform in settings.pipeline if not type_name(transform).endswith('Annotations')]))
+
+
+def _own_classes(dataset):
+    """Return the names of a data set's classes; those of class folders are known when these are read."""
+    if 'classes' not in dataset.metainfo:
+        try:
+            dataset.full_init()
+        except Exception as error:  # Each data set reads its files in a way of its own.
+            raise UserError('the names of the classes are neither in the checkpoint nor in the config, and the data '
+                            f'cannot be read ({describe_error(error)}): set test_dataloader.dataset.metainfo.classes'
+                            ) from error
+    return dataset.metainfo['classes']
 
 
 class Predictor:
     """A model with the transforms of its config's test.
 
     Args:
-        cfg (Config): Of a detector or a segmentor.
-        checkpoint (str): A path, an address or a short name.
+        cfg (Config): Of a detector, a segmentor or a classifier.
+        checkpoint (str): A path, an address or a short name; or an exported file.
         device (torch.device): Where it runs.
 
     Attributes:
         names (list[str]): Of the classes, by the checkpoint or else by the config's data set.
-        palette (ndarray): RGB, uint8, (K, 3): the config's own, or else ``drawing.palette``.
-        segments (bool): Whether it is a segmentor.
+        palette (ndarray): RGB, uint8, (K, 3): the data set's, or else ``drawing.palette``.
+        segments, classifies (bool): Whether it is a segmentor, or a classifier.
         reduce_zero_label (bool): Whether the data set's files number the classes from 1.
     """
 
     def __init__(self, cfg: Config, checkpoint: str, device: torch.device):
         register_loader()
-        settings = test_dataset(cfg)
-        # Without its annotations a data set still knows its classes, and builds the transforms.
-        dataset = DATASETS.build(dict(settings, lazy_init=True, pipeline=[
-            transform for transform in settings.pipeline if not type_name(transform).endswith('Annotations')]))
+        dataset = build_dataset(cfg)
         self.transforms = dataset.pipeline.transforms
-        model = revert_sync_batchnorm(MODELS.build(cfg.model))
-        meta = load_checkpoint(model, checkpoint).get('meta') or {}
+        self.segments, self.classifies = is_segmentor(cfg.model), is_classifier(cfg.model)
+        if is_exported(checkpoint):
+            meta = dict(dataset_meta=use_exported(cfg, checkpoint))
+            model = MODELS.build(cfg.model)
+        else:
+            model = revert_sync_batchnorm(MODELS.build(cfg.model))
+            meta = load_checkpoint(model, checkpoint).get('meta') or {}
         self.model = model.to(device).eval()
-        self.segments = is_segmentor(model)
         self.reduce_zero_label = bool(dataset.metainfo.get('reduce_zero_label'))
         stored = meta.get('dataset_meta') or {}
-        names = stored.get('classes') or stored.get('CLASSES') or meta.get('CLASSES') or dataset.metainfo['classes']
+        names = stored.get('classes') or stored.get('CLASSES') or meta.get('CLASSES') or _own_classes(dataset)
         self.names = list(names)
-        self.palette = choose_palette((settings.get('metainfo') or {}).get('palette'), len(self.names))
+        self.palette = choose_palette(dataset.metainfo.get('palette'), len(self.names))
 
     def load(self, number: int, file: Path) -> Loaded:
         """Return an image after the transforms; whatever is wrong with it raises."""
         if not file.stat().st_size:
             raise UserError('the file is empty')
+        frames = 1
         # OpenCV 4 fills what a truncated file lacks with grey, without a word.
         with contextlib.suppress(UnidentifiedImageError, Image.DecompressionBombError), Image.open(file) as image:
             image.load()
+            # A camera adds previews to a photograph, as MPO.
+            frames = 1 if image.format == 'MPO' else getattr(image, 'n_frames', 1)
         results, pixels = dict(img_path=str(file), img_id=number), None
         for transform in self.transforms:
             results = transform(results)
-            if pixels is None and 'img' in results:
+            if pixels is None and hasattr(transform, 'load_pixels'):
+                pixels = to_rgb(transform.load_pixels(str(file)))
+            elif pixels is None and 'img' in results:
                 pixels = to_rgb(results['img'])
-        return Loaded(number, file, pixels, results)
+        return Loaded(number, file, pixels, results, frames)
 
     def __call__(self, batch: list[Loaded]) -> list:
         """Return mm's data samples for images of one shape, in the images' own pixels."""
         with torch.no_grad():
             return self.model.test_step(pseudo_collate([loaded.data for loaded in batch]))
-
-
-def to_rgb(image):
-    """Return what mm loaded (BGR or grey, any depth) as RGB, uint8, (H, W, 3)."""
-    image = np.clip(image, 0, 255).astype(np.uint8)
-    image = image[..., None] if image.ndim == 2 else image
-    return np.ascontiguousarray(image[..., 2::-1] if image.shape[2] >= 3 else np.repeat(image[..., :1], 3, axis=2))
 
 
 def batches(items, size: int):

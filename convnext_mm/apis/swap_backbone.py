@@ -6,12 +6,12 @@ import warnings
 
 from convnext_mm.apis.config import read_config
 from convnext_mm.checkpoint.download import resolve
+from convnext_mm.datasets.agreement.channels import check_channels
 from convnext_mm.swap.errors import MissingPackageError, NoKernelError, VerificationError
-from convnext_mm.swap.leaf import format_leaf
 from convnext_mm.swap.swap import swap
 from convnext_mm.swap.verify import verify
-from convnext_mm.swap.write import check_target, format_changes, write_config
-from convnext_mm.utils.config_files import find_config
+from convnext_mm.swap.write import check_target, format_changes, format_config, write_config
+from convnext_mm.utils.scopes import default_scope
 
 
 def main(args):
@@ -22,11 +22,12 @@ def main(args):
     """
     if args.pretrained not in ('auto', 'none'):
         resolve(args.pretrained)
-    cfg = read_config(find_config(args.config))
+    cfg = read_config(args.config)
     if args.out:
         check_target(args.out, cfg)
     result = swap(cfg, args.arch, None if args.pretrained == 'none' else args.pretrained, not args.keep_optimizer,
                   args.output_stride or 'auto')
+    _check(result.config)
     print(format_changes(result.changes))
     for warning in result.warnings:
         print(f'warning: {warning}', file=sys.stderr)
@@ -35,13 +36,20 @@ def main(args):
         write_config(result, args.config, args.out, args.full)
         print(f'written: {args.out}')
     else:
-        print(result.config.pretty_text if args.full else f'\n{format_leaf(result, args.config)}')
+        print(f'\n{format_config(result, args.config, args.full)}')
+
+
+def _check(config):
+    """Check what training would refuse; without a split, that is the preprocessor alone: the data may be elsewhere."""
+    # Toolboxes print when they are imported.
+    with contextlib.redirect_stdout(sys.stderr), default_scope(config.get('default_scope', 'mmengine')):
+        check_channels(config, ())
 
 
 def _verify(config):
     """Try the model, and return the outcome in words."""
     try:
-        # Toolboxes print when they are imported, and warn about themselves.
+        # They warn about themselves, too.
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter('ignore')
             seen = verify(config)

@@ -7,46 +7,58 @@ from convnext_mm.apis.config import load_config
 from convnext_mm.checkpoint.download import locate, resolve
 from convnext_mm.checkpoint.files import trust_pickles
 from convnext_mm.datasets.agreement import check_agreement
-from convnext_mm.datasets.preflight import check_data
+from convnext_mm.datasets.preflight import check_data, warn
 from convnext_mm.engine.runner.build import build_runner
 from convnext_mm.engine.settings import fit_to_device, fit_workers, set_show_dir, set_tta
 from convnext_mm.engine.strategy_choice import drop_strategy
 from convnext_mm.evaluation.evaluators import check_out, set_out, shows_classes, use_own_metrics
 from convnext_mm.evaluation.run_facts import describe_run
 from convnext_mm.evaluation.scores import check_reference, find_reference, make_scores, show_scores
+from convnext_mm.evaluation.tested_hook import TestedImagesHook
+from convnext_mm.export.exported import use_exported
+from convnext_mm.export.facts import is_exported
 from convnext_mm.models.build import check_backbone
+from convnext_mm.utils.errors import UserError
 from convnext_mm.utils.files import check_place
 
 
 def main(args: argparse.Namespace) -> None:
     """Test a checkpoint by a command line (see `tools/test.py`)."""
     cfg = load_config(args, 'test_dataloader', 'test_evaluator', 'test_cfg')
-    reference = find_reference(args.reference, args.config)
+    reference = find_reference(args.reference, cfg.filename)
     check_reference(reference, cfg)
-    check_place('--work-dir', cfg.work_dir)
+    check_place('--work-dir', cfg.work_dir, is_folder=True)
     # Find a wrong name at once, but download only after the data has been checked.
     resolve(args.checkpoint)
+    exported = is_exported(args.checkpoint)
+    if exported and args.tta:
+        raise UserError('--tta is for checkpoints: an exported file tests as it was exported')
     if args.show_dir:
         set_show_dir(cfg, args.show_dir)
     own, with_classes = use_own_metrics(cfg), shows_classes(cfg)
     if args.out:
         check_out(cfg, own, args.out)
     check_backbone(cfg)
-    check_data(cfg, ('test',))
+    told = check_data(cfg, ('test',))
     check_agreement(cfg, ('test',))
     if args.tta:
         set_tta(cfg)
-    cfg.load_from = str(locate(args.checkpoint))
+    path = str(locate(args.checkpoint))
     trust_pickles(args.trust_checkpoint)
-    run = describe_run(args.config, args.checkpoint, cfg.load_from, args.tta)
+    run = describe_run(args.config, args.checkpoint, path, args.tta, exported)
+    if exported:
+        use_exported(cfg, path)
+    cfg.load_from = None if exported else path
     if args.out:
         set_out(cfg, own, args.out, run)
     drop_strategy(cfg)
     fit_workers(cfg)
     fit_to_device(cfg)
-    runner = build_runner(cfg, args.trust_checkpoint)
-    figures = runner.test()
+    runner, hook = build_runner(cfg, args.trust_checkpoint), TestedImagesHook()
+    runner.register_hook(hook)
+    warn(told, runner.logger)
+    with hook.naming_images():
+        figures = runner.test()
     if is_main_process():
-        scores = make_scores(run, len(runner.test_dataloader.dataset), figures,
-                             runner.test_loop.evaluator.metrics, reference)
+        scores = make_scores(run, hook.tested, figures, runner.test_loop.evaluator.metrics, reference)
         show_scores(scores, cfg.work_dir, with_classes)

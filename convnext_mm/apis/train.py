@@ -4,8 +4,10 @@ from argparse import Namespace
 from convnext_mm.apis.config import load_config
 from convnext_mm.checkpoint.files import trust_pickles
 from convnext_mm.datasets.agreement import check_agreement
-from convnext_mm.datasets.preflight import check_data
+from convnext_mm.datasets.preflight import check_data, warn
 from convnext_mm.engine.hooks.interruption import interruptible
+from convnext_mm.engine.hooks.schedule_limits import ScheduleLimitHook
+from convnext_mm.engine.one_cycle import end_in_config
 from convnext_mm.engine.resume import set_resume
 from convnext_mm.engine.run_status import begin_status, update_status
 from convnext_mm.engine.runner.build import build_runner
@@ -21,6 +23,7 @@ from convnext_mm.engine.sole_training import sole_training
 from convnext_mm.engine.step_size import set_step_size
 from convnext_mm.engine.strategy_choice import fit_to_strategy
 from convnext_mm.engine.work_dir_lock import WorkDirLost
+from convnext_mm.evaluation.tested_hook import TestedImagesHook
 from convnext_mm.models.build import check_backbone
 from convnext_mm.utils.errors import RunInterrupted
 
@@ -33,14 +36,17 @@ def main(args: Namespace) -> None:
     with sole_training(cfg.work_dir, cfg.launcher) as hooks:
         _apply_arguments(cfg, args)
         check_backbone(cfg)
-        check_data(cfg, ('train', 'val'))
+        told = check_data(cfg, ('train', 'val'))
         check_agreement(cfg, ('train', 'val'))
         fit_workers(cfg)
         fit_to_device(cfg)
         runner = build_runner(cfg, args.trust_checkpoint)
-        for hook in hooks:
+        warn(told, runner.logger)
+        tested = TestedImagesHook()
+        for hook in (*hooks, ScheduleLimitHook(), tested):
             runner.register_hook(hook)
-        _train(runner, cfg.work_dir)
+        with tested.naming_images():
+            _train(runner, cfg.work_dir)
 
 
 def _apply_arguments(cfg, args):
@@ -53,6 +59,7 @@ def _apply_arguments(cfg, args):
     set_step_size(cfg, args.effective_batch_size, args.auto_scale_lr)
     fit_to_strategy(cfg, args.strategy, has_accelerator())
     use_whole_checkpoints(cfg)
+    end_in_config(cfg)
 
 
 def _train(runner, work_dir):

@@ -6,10 +6,12 @@ from pathlib import Path
 from convnext_mm.checkpoint.download import locate
 from convnext_mm.checkpoint.errors import CheckpointError, naming_file
 from convnext_mm.checkpoint.files import kind_of, read, write
+from convnext_mm.checkpoint.namings import ISOTROPIC
 from convnext_mm.checkpoint.state_dicts import compose, describe_method, find_state_dict, parse
 from convnext_mm.published.archs import arch_name, describe_arch
 from convnext_mm.published.paper import published
 from convnext_mm.published.weights import of_file
+from convnext_mm.utils.files import check_place
 from convnext_mm.utils.text import shorten
 
 ENDINGS = ('.pth', '.pt', '.bin', '.safetensors')
@@ -30,6 +32,7 @@ def convert_file(source: str | Path, target: str, naming: str) -> str:
     """
     if not target.endswith(ENDINGS):
         raise CheckpointError(f'{target!r} must end in {", ".join(ENDINGS)}: the ending decides the format of the file')
+    check_place('DST', target)
     content = read(locate(source))
     with naming_file(source):
         parsed = parse(find_state_dict(content)[0])
@@ -114,6 +117,8 @@ def _target(parsed, method):
                if row['method'] == method and row['arch'] == arch]
     if configs:
         return ', '.join(configs)
+    if parsed.official is ISOTROPIC:
+        return _isotropic_target(parsed, arch)
     # The file may lack the deepest stages; the backbone needs numbers for them, but does not build them.
     depths, channels = ([number or 1 for number in numbers] for numbers in (parsed.depths, parsed.channels))
     settings = [f'arch={arch or dict(depths=tuple(depths), channels=tuple(channels))!r}']
@@ -128,3 +133,10 @@ def _target(parsed, method):
     if 'stages.0.0.gamma' not in parsed.backbone:
         settings.append('layer_scale_init_value=0')
     return f"dict(type='convnext_mm.ConvNeXt', {', '.join(settings)})"
+
+
+def _isotropic_target(parsed, arch):
+    """Return the settings of an isotropic backbone."""
+    size = arch.removeprefix('isotropic_') if arch else dict(depth=parsed.depths[0], channels=parsed.channels[0])
+    scale = ', layer_scale_init_value=1e-6' if 'blocks.0.gamma' in parsed.backbone else ''
+    return f"dict(type='convnext_mm.IsotropicConvNeXt', arch={size!r}{scale})"

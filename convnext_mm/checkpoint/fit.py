@@ -26,12 +26,12 @@ from convnext_mm.utils.text import shorten
 #: output norms and stages that the backbone does not build. Where the backbone alone is loaded, the file may also hold
 #: modules beside it (neck, heads).
 MAY_BE_LEFT_OVER = re.compile(r'(?:head|norm|norm_pre|norms|mask_token|proj|decoder|pred)(?:\.|$)')
-_NUMBERED = re.compile(r'(?:norm|stages\.|downsample_layers\.)[0-3]\.')
+_NUMBERED = re.compile(r'(norm|stages\.|downsample_layers\.|blocks\.)(\d+)\.')
 #: All that a file may lack: the output norms, which start at identity. Only where the backbone alone is loaded.
-MAY_BE_MISSING = re.compile(r'norm[0-3]\.(?:weight|bias)$')
+MAY_BE_MISSING = re.compile(r'norm\d+\.(?:weight|bias)$')
 #: Entry of a state dict's metadata by which ``fit_model`` tells, once, the model and the backbone that all is verified.
 VERIFIED = 'convnext_mm_verified'
-_STEM = 'downsample_layers.0.0.weight'
+_STEM = re.compile(r'(?:downsample_layers\.0\.0|stem)\.weight$')
 
 
 class Differences(NamedTuple):
@@ -96,9 +96,10 @@ def fit_backbone(backbone: Any, parsed: Parsed, prefix: str = '', training: bool
         CheckpointError: As ``load_pretrained``.
     """
     own, there = dict(backbone.named_parameters()), dict(parsed.backbone)
-    adapted = training and _STEM in there and there[_STEM].shape[1] == 3 != backbone.in_channels
+    stem = _find_stem(there)
+    adapted = training and stem in there and there[stem].shape[1] == 3 != backbone.in_channels
     if adapted:
-        there[_STEM] = adapt_stem(there[_STEM], backbone.in_channels)
+        there[stem] = adapt_stem(there[stem], backbone.in_channels)
     identity, left_over = _check_backbone(backbone, parsed, compare(there, own), prefix)
     tensors = {name: torch.full_like(parameter, name.endswith('weight')) if name in identity else there[name]
                for name, parameter in own.items()}
@@ -113,6 +114,11 @@ def fit_backbone(backbone: Any, parsed: Parsed, prefix: str = '', training: bool
     return tensors, '; '.join(summary)
 
 
+def _find_stem(names):
+    """Return the name of the stem's weight; an empty text where there is none."""
+    return next(filter(_STEM.match, names), '')
+
+
 def _check_backbone(backbone, parsed, differences, prefix):
     """Raise unless a file fits a backbone; return the names of norms to start at identity, and of what is left over."""
     missing, unexpected, _ = differences
@@ -120,7 +126,7 @@ def _check_backbone(backbone, parsed, differences, prefix):
     unknown = [name[len(parsed.prefix):] for name in parsed.unknown]
     wrong = differences._replace(
         missing=[name for name in missing if name not in identity],
-        unexpected=[*(name for name in unexpected if not _NUMBERED.match(name) or _is_built(backbone, name)),
+        unexpected=[*(name for name in unexpected if not _NUMBERED.match(name) or _is_built(backbone, name, prefix)),
                     *(name for name in unknown if not MAY_BE_LEFT_OVER.match(name))])
     wrong.raise_any(_find_cause(backbone, parsed), prefix)
     return identity, [*unexpected, *parsed.classifier, *unknown, *parsed.others]
@@ -184,21 +190,32 @@ def is_sharded(module: nn.Module) -> bool:
     return any('_fsdp_wrapped_module' in name or '_flat_param' in name for name, _ in module.named_parameters())
 
 
-def _is_built(backbone, name):
-    """Return whether the stage or output norm that an official name belongs to is a part of the backbone."""
-    kind, stage = re.match(r'(norm|stages\.|downsample_layers\.)([0-3])', name).groups()
-    return int(stage) in backbone.out_indices if kind == 'norm' else int(stage) < len(backbone.stages)
+def _is_built(backbone, name, prefix):
+    """Return whether the stage, block or output norm that an official name belongs to is a part of the backbone.
+
+    A norm of an output that a part of a whole model emits without one counts as well: the file's output is another one.
+    """
+    kind, number = _NUMBERED.match(name).groups()
+    if kind == 'norm':
+        return hasattr(backbone, f'norm{number}') or (bool(prefix) and int(number) in backbone.out_indices)
+    return int(number) < len(getattr(backbone, kind.rstrip('.'), ()))
 
 
 def _find_cause(backbone, parsed):
     """Return why a file does not fit a backbone, in words; None if it cannot be told."""
-    stages = len(backbone.stages)
+    isotropic = [len(arch.depths) == 1 for arch in (parsed, backbone)]
+    if isotropic[0] != isotropic[1]:
+        kinds = [('an isotropic ConvNeXt' if one else 'a ConvNeXt of four stages') for one in isotropic]
+        return (f'the checkpoint is {kinds[0]}, the config asks for {kinds[1]}: set '
+                f"type='convnext_mm.{'Isotropic' if isotropic[0] else ''}ConvNeXt'")
+    stages = 1 if isotropic[0] else len(backbone.stages)
     there, wanted = ([arch.depths[:stages], arch.channels[:stages]] for arch in (parsed, backbone))
     if there != wanted:
         return (f'the checkpoint is ConvNeXt-{describe_arch(parsed, LETTERS)}, the config asks for '
                 f'{describe_arch(backbone)}')
-    grn, gamma = ([name in tensors for tensors in (parsed.backbone, dict(backbone.named_parameters()))]
-                  for name in ('stages.0.0.grn.gamma', 'stages.0.0.gamma'))
+    first = 'blocks.0' if isotropic[0] else 'stages.0.0'
+    grn, gamma = ([f'{first}.{name}' in tensors for tensors in (parsed.backbone, dict(backbone.named_parameters()))]
+                  for name in ('grn.gamma', 'gamma'))
     settings = []
     if grn[0] != grn[1]:
         settings.append(f'use_grn={grn[0]}')
@@ -207,8 +224,9 @@ def _find_cause(backbone, parsed):
     if settings:
         return (f'the checkpoint is a ConvNeXt {"V2" if grn[0] else "V1"} with{"" if gamma[0] else "out"} layer scale: '
                 f'set {" and ".join(settings)}')
-    if _STEM in parsed.backbone and parsed.backbone[_STEM].shape[1] != backbone.in_channels:
-        return (f'the checkpoint takes images of {parsed.backbone[_STEM].shape[1]} channels, the config asks for '
+    stem = parsed.backbone.get(_find_stem(parsed.backbone))
+    if stem is not None and stem.shape[1] != backbone.in_channels:
+        return (f'the checkpoint takes images of {stem.shape[1]} channels, the config asks for '
                 f'in_channels={backbone.in_channels}')
     return None
 

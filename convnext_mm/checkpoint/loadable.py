@@ -40,7 +40,8 @@ def parse_init_cfg(init_cfg: Mapping | list | tuple | None) -> tuple[list, list]
 class LoadableBackbone:
     """Mixin, before mmengine's ``BaseModule``, of a backbone with the official names of stem, stages and norms.
 
-    Such a backbone has ``depths``, ``channels``, ``in_channels``, ``out_indices`` and ``stages``.
+    Such a backbone has ``depths``, ``channels``, ``in_channels``, ``out_indices`` and ``stages``; an isotropic
+    one, of one stage, has ``blocks`` in place of ``stages``.
     """
 
     def init_weights(self):

@@ -18,7 +18,7 @@ class Naming(NamedTuple):
     ``{k}`` the layer of a downsampling.
     """
 
-    #: The two layers of the stem: convolution, norm.
+    #: The layers of the stem: convolution, norm; of an isotropic model, the convolution alone.
     stem: tuple
     down: str
     block: str
@@ -29,11 +29,12 @@ class Naming(NamedTuple):
     #: Norm after pooling, and linear layer, of a classification model.
     final_norm: str | None = None
     head: str | None = None
-    #: Norm of an emitted stage.
+    #: Norm of an emitted stage; of an isotropic model, of an emitted block.
     out_norm: str | None = None
     #: Shapes that differ from the official (C,) of layer scale and (1, 1, 1, 4C) of GRN.
     gamma_shape: tuple = (-1,)
     grn_shape: tuple = (1, 1, 1, -1)
+    stages: int = 4
 
     def anchor(self, stage: int, block: int) -> str:
         """Return the name of a block's depthwise weight, which every block has: a ConvNeXt is found by it."""
@@ -75,26 +76,35 @@ NAMINGS = {
 }
 
 
+#: The isotropic models of the official repository, which no other library has.
+ISOTROPIC = Naming(('stem',), '', 'blocks.{j}', NAMINGS['official'].parts, final_norm='norm', head='head',
+                   out_norm='norm{j}', stages=1)
+#: The classifier of this project's own models, an ``ImageClassifier`` whose neck is a ``PooledLayerNorm``; the backbone
+#: stands under ``backbone.``.
+CLASSIFIER = {'norm': 'neck.norm', 'head': 'head.fc'}
+
+
 def count_blocks(names: dict, naming: Naming, root: str) -> tuple[int, ...]:
-    """Return the number of blocks of each of the four stages, counted by their anchors below the prefix ``root``."""
-    return tuple(next(j for j in itertools.count() if root + naming.anchor(i, j) not in names) for i in range(4))
+    """Return the number of blocks of each of the stages, counted by their anchors below the prefix ``root``."""
+    return tuple(next(j for j in itertools.count() if root + naming.anchor(i, j) not in names)
+                 for i in range(naming.stages))
 
 
 def pair_names(naming: Naming, depths: tuple) -> Iterator[tuple[str, str]]:
     """Yield the official and the library's name of each tensor of a backbone, output norms included."""
-    official = NAMINGS['official']
+    official = NAMINGS['official'] if naming.stages > 1 else ISOTROPIC
     for i, depth in enumerate(depths):
         if not depth:
             continue
         at = _indices(i)
-        layers = []
-        for k in range(2):
-            layers.append((official.down, naming.down, k) if i else (official.stem[k], naming.stem[k], k))
-        if naming.out_norm:
-            layers.append((official.out_norm, naming.out_norm, 0))
-        for ours, theirs, k in layers:
+        layers = [(official.down, naming.down, dict(k=k)) for k in range(2)] if i else [
+            (*layer, {}) for layer in zip(official.stem, naming.stem)]
+        if official.out_norm and naming.out_norm:
+            outputs = range(1 if naming.stages > 1 else depth)
+            layers += [(official.out_norm, naming.out_norm, dict(j=j)) for j in outputs]
+        for ours, theirs, place in layers:
             for leaf in ('weight', 'bias'):
-                yield f'{ours}.{leaf}'.format(**at, k=k), f'{theirs}.{leaf}'.format(**at, k=k)
+                yield f'{ours}.{leaf}'.format(**at, **place), f'{theirs}.{leaf}'.format(**at, **place)
         for j in range(depth):
             for part, (ours, theirs) in enumerate(zip(official.parts, naming.parts)):
                 if theirs is None:
@@ -106,11 +116,15 @@ def pair_names(naming: Naming, depths: tuple) -> Iterator[tuple[str, str]]:
 
 
 def classifier_names(naming: Naming, root: str) -> dict[str, str]:
-    """Return the library's names of a classification model's norm and head, and the official ones."""
+    """Return the names of a classification model's norm and head, the library's and this project's, and the official
+    ones."""
     beside = next((root[:-len(prefix)] for prefix in naming.roots if prefix and root.endswith(prefix)), root)
+    layers = {own: official for official, own in CLASSIFIER.items()} if root == 'backbone.' else {}
+    layers.update((theirs, official) for official, theirs in (
+        ('norm', naming.final_norm and root + naming.final_norm), ('head', naming.head and beside + naming.head))
+        if theirs)
     return {f'{theirs}.{leaf}': f'{official}.{leaf}' for leaf in ('weight', 'bias')
-            for official, theirs in (('norm', naming.final_norm and root + naming.final_norm),
-                                     ('head', naming.head and beside + naming.head)) if theirs}
+            for theirs, official in layers.items()}
 
 
 def reshape(name: str, tensor, naming: Naming):

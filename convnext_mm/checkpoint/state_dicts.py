@@ -9,7 +9,16 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from convnext_mm.checkpoint.errors import CheckpointError
-from convnext_mm.checkpoint.namings import NAMINGS, classifier_names, count_blocks, pair_names, reshape
+from convnext_mm.checkpoint.namings import (
+    CLASSIFIER,
+    ISOTROPIC,
+    NAMINGS,
+    Naming,
+    classifier_names,
+    count_blocks,
+    pair_names,
+    reshape,
+)
 from convnext_mm.utils.text import shorten
 
 #: Where a whole model keeps its backbone, in mmdet, mmseg and transformers' UPerNet alike.
@@ -23,16 +32,19 @@ _WRAPPER_PREFIX = re.compile(r'^(?:module\.|_orig_mod\.)+')
 _UPERNET = (('.batch_norm.', '.bn.'), ('_head.classifier.', '_head.conv_seg.'))
 #: ConvNeXts of another build, by a part of a key, and why they are not taken.
 _OTHERS = (
-    (re.compile(r'^blocks\.0\.(dwconv|conv_dw)\.'), 'an isotropic ConvNeXt: one stage, no pyramid of features'),
     (re.compile(r'dwconv\.kernel$'), 'a ConvNeXt V2 in the middle of sparse pre-training: convert it with '
                                      'remap_checkpoint_keys of the official repository first'),
 )
 
 
+#: All namings by the word of ``Parsed.naming``.
+_RULES = {**NAMINGS, 'official isotropic': ISOTROPIC}
+
+
 class Parsed(NamedTuple):
     """A state dict taken apart; tensors are the file's own, reshaped to the official shapes."""
 
-    #: A key of ``NAMINGS``.
+    #: A key of ``NAMINGS``, or ``official isotropic``.
     naming: str
     #: What stood before the backbone's names.
     prefix: str
@@ -46,14 +58,19 @@ class Parsed(NamedTuple):
     others: dict
 
     @property
+    def official(self) -> Naming:
+        """The official naming of such a backbone."""
+        return ISOTROPIC if self.naming == 'official isotropic' else NAMINGS['official']
+
+    @property
     def depths(self) -> tuple[int, ...]:
-        """Blocks of the four stages."""
-        return count_blocks(self.backbone, NAMINGS['official'], '')
+        """Blocks of the four stages, or of the only one."""
+        return count_blocks(self.backbone, self.official, '')
 
     @property
     def channels(self) -> tuple[int, ...]:
         """Channels of the stages, 0 for one that is not there."""
-        return tuple(self.backbone[f'stages.{i}.0.dwconv.weight'].shape[0] if depth else 0
+        return tuple(self.backbone[self.official.anchor(i, 0)].shape[0] if depth else 0
                      for i, depth in enumerate(self.depths))
 
     @property
@@ -87,7 +104,7 @@ def find_convnexts(names: Iterable[str], prefix: str = '') -> list[tuple[str, st
     """Return naming and prefix of each ConvNeXt among those names of a state dict that start with ``prefix``."""
     names = [name for name in names if name.startswith(prefix)]
     found = []
-    for naming, rules in NAMINGS.items():
+    for naming, rules in _RULES.items():
         anchor = rules.anchor(0, 0)
         found += [(naming, name[:-len(anchor)]) for name in names if f'.{name}'.endswith(f'.{anchor}')]
     return found
@@ -100,6 +117,28 @@ def with_mm_heads(state_dict: dict) -> dict:
         return state_dict
     return {name if name.startswith(BACKBONE) else _rename(name, _UPERNET): tensor
             for name, tensor in state_dict.items()}
+
+
+def with_mm_classifier(state_dict: dict) -> dict:
+    """Return the state dict of a classification model in any naming with the modules of this project's classifiers:
+    the backbone under ``backbone.``, in its own naming, the norm and the head where ``CLASSIFIER`` says.
+
+    Raises:
+        CheckpointError: It holds no ConvNeXt, or several.
+    """
+    tensors = {name: value for name, value in state_dict.items() if hasattr(value, 'shape')}
+    naming, root = _find_the_convnext(tensors, None)
+    names = _official_names(tensors, naming, root)[1]
+    renamed = {}
+    for name, value in state_dict.items():
+        part, _, leaf = names.get(name, '').rpartition('.')
+        if part:
+            renamed[f'{CLASSIFIER[part]}.{leaf}'] = value
+        elif name.startswith(root):
+            renamed[BACKBONE + name[len(root):]] = value
+        else:
+            renamed[name] = value
+    return renamed
 
 
 def parse(state_dict: dict, prefix: str | None = None) -> Parsed:
@@ -143,7 +182,7 @@ def _find_the_convnext(tensors, prefix):
 
 def _official_names(tensors, naming, root):
     """Return ``{name in the file: official name}`` of the backbone's tensors, and of the classifier's."""
-    rules = NAMINGS[naming]
+    rules = _RULES[naming]
     backbone = {root + name: official for official, name in pair_names(rules, count_blocks(tensors, rules, root))}
     classifier = classifier_names(rules, root)
     outside = any(not name.startswith(root) and name not in classifier for name in tensors)
@@ -164,8 +203,13 @@ def compose(parsed: Parsed, naming: str) -> dict:
     Raises:
         CheckpointError: The naming has no place for a tensor, or its reader could not tell the parts apart again.
     """
-    rules, root = NAMINGS[naming], _choose_root(parsed, naming)
+    if parsed.official is ISOTROPIC and naming == 'official':
+        naming = parsed.naming
+    elif parsed.official is ISOTROPIC:
+        raise CheckpointError(f'holds an isotropic ConvNeXt, which {naming} has not: only --to official writes it')
+    rules, root = _RULES[naming], _choose_root(parsed, naming)
     names = {official: root + name for official, name in pair_names(rules, parsed.depths)}
+    # Behind those of this project, the library's own.
     names.update((official, name) for name, official in classifier_names(rules, root).items())
     tensors = {**parsed.backbone, **parsed.classifier}
     homeless = [*(name for name in tensors if name not in names), *parsed.unknown,
@@ -186,13 +230,13 @@ def _choose_root(parsed, naming):
     """Return the prefix of the backbone in another naming; raise where it has no place for the modules beside it."""
     if parsed.others:
         upernet = any(name.startswith('decode_head.') for name in parsed.others)
-        takers = ('official', 'mmpretrain', 'transformers') if upernet else ('official', 'mmpretrain')
+        takers = ('official', 'official isotropic', 'mmpretrain', *(('transformers',) if upernet else ()))
         if parsed.prefix != BACKBONE or naming not in takers:
             modules = sorted({name.split('.')[0] for name in parsed.others})
             raise CheckpointError(f'holds {", ".join(modules)} beside the backbone, for which {naming} has no place')
         return BACKBONE
     if naming == 'mmpretrain' or 'head.weight' in parsed.classifier:
-        return NAMINGS[naming].roots[parsed.use_grn]
+        return _RULES[naming].roots[parsed.use_grn]
     return ''
 
 

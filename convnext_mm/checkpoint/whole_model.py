@@ -12,10 +12,18 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from convnext_mm.checkpoint.errors import CheckpointError, naming_file
 from convnext_mm.checkpoint.fit import VERIFIED, compare, describe_lack, fit_backbone, is_sharded
 from convnext_mm.checkpoint.loadable import LoadableBackbone
-from convnext_mm.checkpoint.state_dicts import describe_method, find_convnexts, parse, with_mm_heads
+from convnext_mm.checkpoint.namings import CLASSIFIER
+from convnext_mm.checkpoint.state_dicts import (
+    describe_method,
+    find_convnexts,
+    parse,
+    with_mm_classifier,
+    with_mm_heads,
+)
 
 #: Layers of heads whose first dimension depends on the number of classes: training may start them anew.
-CLASS_LAYERS = re.compile(r'\.(?:fc_cls|fc_reg|fc_seg|conv_logits|conv_seg|conv_cls|multi_level_conv_cls|cls_score|'
+CLASS_LAYERS = re.compile(r'^head\.fc\.|'
+                          r'\.(?:fc_cls|fc_reg|fc_seg|conv_logits|conv_seg|conv_cls|multi_level_conv_cls|cls_score|'
                           r'cls_branches|cls_embed|class_embed|label_embedding|'
                           r'(?:retina|atss|gfl|fcos|rtm|tood|vfnet)_cls)\.')
 
@@ -40,8 +48,10 @@ def fit_model(model: nn.Module, state_dict: dict, training: bool = False, file: 
     metadata = dict(getattr(state_dict, '_metadata', None) or {})
     file = metadata.get('', {}).get('file') or file
     with naming_file(file):
-        fitted, summaries = _fit_backbones(backbones, with_mm_heads(state_dict), training)
-        own = model.state_dict()
+        own, state_dict = model.state_dict(), with_mm_heads(state_dict)
+        if f'{CLASSIFIER["norm"]}.weight' in own and find_convnexts(state_dict):
+            state_dict = with_mm_classifier(state_dict)
+        fitted, summaries = _fit_backbones(backbones, state_dict, training)
         renewed = _check_whole(fitted, own, training)
     if renewed:
         fitted.update((name, own[name]) for name in renewed)

@@ -20,14 +20,17 @@ REASONS = {
                      'add the masks, or use a detector without masks'),
     'polygon': ('have no usable polygon', 'give each polygon three points or more; run lengths need '
                                           'LoadAnnotations(poly2mask=True)'),
+    'marked': ('are marked to be ignored (crowds, difficult or small ones)', 'correct the annotations'),
     'image': ('are of an image that the file does not list', 'correct their image_id'),
 }
+FRACTIONS = 'boxes look like fractions of the image (multiply them by its width and height)'
 #: Instances of a category that the config does not ask for: left out by intent.
 UNASKED = 'unasked'
 #: Settings that leave images out -> how it is said.
 FILTERS = {
     'filter_cfg.filter_empty_gt': 'have no annotation of the classes (filter_cfg.filter_empty_gt)',
     'filter_cfg.min_size': 'are smaller than filter_cfg.min_size',
+    'filter_cfg': 'are left out by filter_cfg or indices',
     'indices': 'are not among indices',
 }
 
@@ -93,7 +96,7 @@ def tell_nothing(census: Census, key: str, trains: bool = True) -> str | None:
         if '.datasets.' in key and not census.out:
             return None
         return (f'{key}: 0 of {total} instances are left in {census.left} images: '
-                f'{_reasons(census, key) or "the file has none of the classes"}')
+                f'{_reasons(census, key) or "the file has none of the classes, or the data set takes none"}')
     if census.read == census.left and census.ignored:
         return (f'{key}: no pixel of a class is left in {census.read} masks: all {census.ignored} pixels are ignored '
                 f'({census.settings}): {_mend_ignored(key)}')
@@ -125,6 +128,8 @@ def _tell_one(census, key, occur):
     total = sum(census.counts) + census.lost
     if census.lost > MUCH * total:
         told.append(f'{census.lost} of {total} instances are left out: {_reasons(census, key)}')
+    elif census.fractions:
+        told.append(f'{FRACTIONS}, {sum(census.counts)} of {total} are kept')
     absent = [name for name in census.absent if name not in occur]
     if absent and census.annotated and _telling(census):
         told.append(_tell_absent(census, absent, key))
@@ -145,15 +150,16 @@ def _telling(census):
 
 def _tell_absent(census, absent, key):
     names = shorten(absent, 10)
+    trains = key.startswith('train')
+    fate = 'never learned' if trains else 'never evaluated'
     if census.read is None:
-        return (f'no instance is left of {len(absent)} of {len(census.classes)} classes, which are never '
-                f'learned: {names}: correct the annotations, or take them out of {key}.metainfo.classes and '
-                'num_classes of the heads')
+        other = f', or take them out of {key}.metainfo.classes and num_classes of the heads' if trains else ''
+        return (f'no instance is left of {len(absent)} of {len(census.classes)} classes, which are {fate}: {names}: '
+                f'correct the annotations{other}')
     pixels = sum(census.counts) + census.ignored
     where = f'{census.read} masks' if census.read == census.left else \
         f'the {census.read} of {census.left} masks that were read'
-    text = f'no pixel in {where} is of {len(absent)} of {len(census.classes)} classes, which are never ' \
-           f'learned: {names}'
+    text = f'no pixel in {where} is of {len(absent)} of {len(census.classes)} classes, which are {fate}: {names}'
     if census.ignored:
         return f'{text}; {census.ignored / pixels:.1%} of the pixels are ignored ({census.settings}): ' \
                f'{_mend_ignored(key)}'
@@ -173,7 +179,7 @@ def _reasons(census: Census, key: str) -> str:
             said, mend = REASONS[reason]
             parts.append(f'{number} {said} ({mend})')
     if census.fractions:
-        parts.append('boxes look like fractions of the image (multiply them by its width and height)')
+        parts.append(FRACTIONS)
     return '; '.join(parts)
 
 

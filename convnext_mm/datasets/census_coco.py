@@ -97,13 +97,13 @@ def _reasons(columns: Columns, places, labels, content, loader) -> np.ndarray:
     if loader.with_mask:
         annotations = content['annotations']
         for number in np.flatnonzero(reasons == 0).tolist():
-            reason = _mask_reason(annotations[number].get('segmentation'), loader.poly2mask)
+            reason = mask_reason(annotations[number].get('segmentation'), loader.poly2mask)
             if reason:
                 reasons[number] = CODES.index(reason)
     return reasons
 
 
-def _mask_reason(segmentation: Any, bitmaps: bool) -> str:
+def mask_reason(segmentation: Any, bitmaps: bool) -> str:
     """Return why mm takes an instance's segmentation for unusable, '' where it does not."""
     if not segmentation:
         return 'segmentation'

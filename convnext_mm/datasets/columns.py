@@ -1,5 +1,5 @@
 """Read the numbers of a COCO file into arrays: what every instance and image has, checked on the way."""
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -35,10 +35,10 @@ class Columns(NamedTuple):
     sizes: np.ndarray
 
 
-def find_fatal(content: Mapping) -> Flaw | None:
-    """Return the first flaw of a COCO file, entry by entry, with which mm cannot use it; None where there is none."""
+def find_fatal(content: Mapping, kinds: Sequence[str] = FATAL) -> Flaw | None:
+    """Return the first flaw of these kinds of a COCO file, entry by entry; None where there is none."""
     for place, flaw in check_coco(content):
-        if flaw.kind in FATAL and not (flaw.kind == 'id used twice' and place and place[0] == 'categories'):
+        if flaw.kind in kinds and not (flaw.kind == 'id used twice' and place and place[0] == 'categories'):
             return flaw
     return None
 

@@ -21,17 +21,21 @@ from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
 from convnext_mm.datasets.annotations import check_instance
+from convnext_mm.datasets.census import tell
+from convnext_mm.datasets.census_built import count_samples
 from convnext_mm.datasets.flaws import Flaw
 from convnext_mm.datasets.images import check_image_file, check_mask_file, loader_of
-from convnext_mm.datasets.sources import describe_damage, mask_rule, read_file
+from convnext_mm.datasets.sources import describe_damage, is_coco, is_segmentation, mask_rule, read_file
+from convnext_mm.utils.built_datasets import built_leaves
 from convnext_mm.utils.errors import ArgumentValueError, UserError
+from convnext_mm.utils.installation import command
 from convnext_mm.utils.text import shorten
 
 #: Flaws of an instance on which mm fails; it takes instances with others, or leaves them out.
 BREAKING = ('damaged entry', 'damaged mask', 'empty mask')
 #: How many bad samples are named when training stops.
 NAMED = 10
-ADVICE = 'tools/check_data.py names all that is wrong, and with --fix writes an annotation file without it'
+ADVICE = f'{command("check_data")} names all that is wrong, and with --fix writes an annotation file without it'
 
 
 class BadDataError(UserError):
@@ -88,31 +92,35 @@ def build_guarded(dataset: dict, max_bad_samples: float | None = None) -> Any:
             damage = '0 images of a data set are left: change its filter_cfg, indices or ann_file'
         if damage is None:
             raise
-        raise BadDataError(f'{damage}; tools/check_data.py tells all that is wrong') from error
-    for leaf in _leaves(built):
-        if hasattr(leaf, 'prepare_data') and hasattr(leaf, 'get_data_info'):
-            if built is leaf and max_bad_samples is not None:
-                _require_instances(leaf)
-            leaf.prepare_data = Guard(leaf, max_bad_samples)
+        raise BadDataError(f'{damage}; {command("check_data")} tells all that is wrong') from error
+    leaves = [leaf for leaf in built_leaves(built) if hasattr(leaf, 'prepare_data') and hasattr(leaf, 'get_data_info')]
+    if max_bad_samples is not None:
+        _check_instances(leaves)
+    for leaf in leaves:
+        leaf.prepare_data = Guard(leaf, max_bad_samples)
     return built
 
 
-def _require_instances(dataset):
-    """Refuse to train with a data set that has instances, of any format, but none that is trained with."""
-    if not loader_of(dataset.pipeline).annotated:
-        return
-    for index in range(len(dataset)):
-        instances = dataset.get_data_info(index).get('instances')
-        if instances is None or not all(instance.get('ignore_flag') for instance in instances):
-            return
-    raise BadDataError(f'0 instances are left in {len(dataset)} training images of {type(dataset).__name__}: all are '
-                       'left out or marked to be ignored: correct the annotations, metainfo.classes or filter_cfg')
+def _check_instances(leaves):
+    """Refuse to train with a data set, of any format, without instances; warn of classes that are never learned.
 
-
-def _leaves(dataset):
-    """Return the built data sets inside of all wrappers."""
-    inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
-    return [dataset] if inner == [None] else [leaf for part in inner for leaf in _leaves(part)]
+    What is read as mmdet's ``CocoDataset`` reads it was counted before.
+    """
+    censuses = []
+    for i, leaf in enumerate(leaves):
+        loader, key = loader_of(leaf.pipeline), 'train_dataloader.dataset' + f'.datasets.{i}' * (len(leaves) > 1)
+        if is_coco(leaf) or is_segmentation(leaf) or not loader.annotated:
+            continue
+        census = count_samples(map(leaf.get_data_info, range(len(leaf))), leaf.metainfo, loader, len(leaf))
+        if census and not sum(census.counts) and len(leaves) == 1:
+            raise BadDataError(f'0 instances are left in {len(leaf)} training images of {type(leaf).__name__}: all are '
+                               'left out or marked to be ignored: correct the annotations, metainfo.classes or '
+                               'filter_cfg')
+        censuses += [(key, census)] if census else []
+    # A class may be in a part that is not counted here.
+    told = tell(censuses) if len(censuses) == len(leaves) else []
+    if told:
+        print_log(f'What is used of the data: {"; ".join(told)}', logger='current', level=logging.WARNING)
 
 
 class Guard:
@@ -141,8 +149,8 @@ class Guard:
                 if problem is None:
                     raise
                 self._count(place, problem)
-        raise BadDataError(f'none of the {len(self.dataset)} samples of a data set can be used; tools/check_data.py '
-                           'tells what is wrong with each')
+        raise BadDataError(f'none of the {len(self.dataset)} samples of a data set can be used; '
+                           f'{command("check_data")} tells what is wrong with each')
 
     def _problem(self, place, error):
         """Return what is wrong with the sample's data, naming the file; None if it is not the reason of ``error``."""

@@ -1,13 +1,14 @@
 """Compare the classes of a data set with what the heads of a model predict, in a config."""
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
+from convnext_mm.datasets.reading import read_classes
 from convnext_mm.utils.errors import UserError
 from convnext_mm.utils.text import shorten
 
 #: Where a model keeps the heads that predict the data set's classes.
-HEADS = (('roi_head', 'bbox_head'), ('roi_head', 'mask_head'), ('bbox_head',), ('decode_head',), ('auxiliary_head',))
+HEADS = (('roi_head', 'bbox_head'), ('roi_head', 'mask_head'), ('bbox_head',), ('decode_head',), ('auxiliary_head',),
+         ('head',))
 
 
 def dataset_classes(dataset: Mapping, kind: type) -> Sequence[str] | None:
@@ -22,7 +23,7 @@ def dataset_classes(dataset: Mapping, kind: type) -> Sequence[str] | None:
         return getattr(kind, 'METAINFO', {}).get('classes')
     if isinstance(classes, str):
         # mmengine takes the name of a text file with a class on each line.
-        return Path(classes).read_text().split('\n') if os.path.isfile(classes) else [classes]
+        return read_classes(classes) if os.path.isfile(classes) else [classes]
     return classes
 
 

@@ -41,6 +41,8 @@ def loader_of(pipeline: Any) -> Loader:
     for transform in getattr(pipeline, 'transforms', ()):
         if type(transform).__name__ == 'LoadImageFromFile':
             found.update(color_type=transform.color_type, backend=transform.imdecode_backend)
+        elif hasattr(transform, 'load_pixels'):
+            found.update(color_type='color_ignore_orientation', backend='pillow')
         elif type(transform).__name__ == 'LoadAnnotations':
             found.update(mask_backend=transform.imdecode_backend, with_mask=getattr(transform, 'with_mask', False),
                          poly2mask=getattr(transform, 'poly2mask', True))

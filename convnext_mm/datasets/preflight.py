@@ -1,30 +1,34 @@
 """Find what is wrong with the data of a config before anything is built: files, categories and mask values.
 
-It checks what mmdet's ``CocoDataset``, mmseg's ``BaseSegDataset`` and their subclasses read from local disks. Anything
-else passes unchecked.
+It checks what mmdet's ``CocoDataset``, mmseg's ``BaseSegDataset``, mmpretrain's ``CustomDataset`` and their subclasses
+read from local disks. Anything else passes unchecked.
 """
-import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
-from convnext_mm.datasets.agreement.parts import find_class
+from convnext_mm.datasets.agreement.categories import COCO_METRICS
+from convnext_mm.datasets.agreement.parts import evaluators, find_class
+from convnext_mm.datasets.agreement.weights import check_ignored_pixels
 from convnext_mm.datasets.annotations import check_reach
 from convnext_mm.datasets.census import tell, tell_nothing
 from convnext_mm.datasets.census_coco import count_coco
-from convnext_mm.datasets.columns import read_columns
+from convnext_mm.datasets.class_folders import check_names, compare_splits, reads_class_folders, root_of
+from convnext_mm.datasets.columns import find_fatal, read_columns
 from convnext_mm.datasets.heads import check_heads, dataset_classes, head_classes, settings_for
 from convnext_mm.datasets.images import loader_of
+from convnext_mm.datasets.outlines import is_kept, keep_outline
 from convnext_mm.datasets.preflight_masks import FIX, check_masks, reads_otherwise
-from convnext_mm.datasets.reading import foreign, parse_json
-from convnext_mm.datasets.sources import is_coco, try_build_unread
-from convnext_mm.utils.configs import leaf_datasets
+from convnext_mm.datasets.reading import parse_json
+from convnext_mm.datasets.sources import has_coco_fields, is_coco, try_build_unread
+from convnext_mm.utils.configs import leaf_datasets, type_name
 from convnext_mm.utils.errors import UserError
+from convnext_mm.utils.installation import DEMO, command
 from convnext_mm.utils.text import shorten
 
 #: Data set type -> (what should be there, where it is published).
@@ -34,54 +38,99 @@ PUBLISHED_DATA = {
     'ADE20KDataset': ('the ADE20K scene parsing challenge: images/{training,validation}/*.jpg and '
                       'annotations/{training,validation}/*.png',
                       'http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip'),
+    'ImageNet': ('ImageNet-1K: train/ and val/ with a folder of images for each of the 1000 classes, such as '
+                 'train/n01440764/*.JPEG', 'https://image-net.org/download.php'),
+    'CustomDataset': ('a folder of images for each class (ImageNet-22K has 21841 of them, such as n01440764/*.JPEG)',
+                      None),
 }
 _FILES_READ = 8
 
 
-def check_data(cfg: Any, splits: Sequence[str]) -> None:
-    """Make sure that the data sets of a config are there, fit its heads and hand out something; warn of what is lost.
+def check_data(cfg: Any, splits: Sequence[str]) -> str:
+    """Make sure that the data sets of a config are there, fit its heads and hand out something.
 
     Args:
-        cfg (mmengine.Config): A detection or segmentation config.
+        cfg (mmengine.Config): A detection, segmentation or classification config.
         splits (Sequence[str]): Those of ``train``, ``val`` and ``test`` that will be used.
+
+    Returns:
+        str: What a user should know of what is lost, for ``warn``; empty where nothing is.
 
     Raises:
         UserError: The first that is wrong, or a data set of which nothing is left; it names the path or the counts,
             what should be there, and the config keys to set.
     """
     told: list[str] = []
+    folders: dict[str, list[str]] = {}
     for split in splits:
         loader, censuses = f'{split}_dataloader', []
         if cfg.get(loader) is None:
             continue
         for key, dataset in leaf_datasets(cfg[loader].get('dataset') or {}, f'{loader}.dataset'):
             kind = find_class(dataset, DATASETS)
+            _check_classes(dataset, key)
             census = None
             if hasattr(kind, 'COCOAPI'):
                 census = _check_coco(dataset, kind, key, cfg.model)
             elif hasattr(kind, 'get_label_map'):
                 census = _check_segmentation(dataset, kind, key, cfg.model)
+            elif kind is not None and reads_class_folders(kind):
+                folders[key] = _check_class_folders(dataset, kind, key, cfg.model)
             if census:
                 censuses.append((key, census))
         told += _judge(censuses, trains=split == 'train')
         _check_evaluators(cfg, split)
+    differing = compare_splits({key: names for key, names in folders.items() if names})
+    if differing:
+        raise UserError(differing[1])
+    return f'What is used of the data: {"; ".join(told)}; {command("check_data")} counts it all' if told else ''
+
+
+def warn(told: str, logger: str | logging.Logger = 'current') -> None:
+    """Log what ``check_data`` told, if anything; with a runner's logger, it is in the log file of the run."""
     if told:
-        print_log('What is used of the data: ' + '; '.join(told) + '; tools/check_data.py counts it all', 'current',
-                  logging.WARNING)
+        print_log(told, logger, logging.WARNING)
+
+
+def _check_class_folders(dataset, kind, key, model):
+    """Check the class folders of a data set of mmpretrain's; return their names, or no names where it has a list."""
+    classes, root = dataset_classes(dataset, kind), root_of(dataset)
+    names = list(classes or ())
+    if root is not None and _is_local(dataset, root):
+        if not os.path.isdir(root) or not any(os.scandir(root)):
+            raise _missing(root, key, 'data_root', dataset, kind)
+        names = check_names(root, classes, key)
+    if names:
+        check_heads(model, names, key)
+        number = (model.get('data_preprocessor') or {}).get('num_classes')
+        if number is not None and number != len(names):
+            raise UserError(f'{key} has {len(names)} classes ({shorten(names)}), but '
+                            f'model.data_preprocessor.num_classes={number}: set it to {len(names)}')
+    return names if root else []
 
 
 def _check_evaluators(cfg, split):
-    evaluators = cfg.get(f'{split}_evaluator') or []
-    for evaluator in [evaluators] if isinstance(evaluators, Mapping) else evaluators:
+    for key, evaluator in evaluators(cfg, split):
         path = evaluator.get('ann_file')
-        if path and _is_local(evaluator, path) and not os.path.isfile(path):
-            raise UserError(f'{path} ({split}_evaluator.ann_file) does not exist; expected the annotation file of '
-                            f'{split}_dataloader.dataset: set it by --cfg-options {split}_evaluator.ann_file=FILE')
-        if path and _is_local(evaluator, path) and path.endswith('.json'):
-            with open(path, 'rb') as file:
-                encoding = json.detect_encoding(file.read(4))
-            if encoding != 'utf-8':
-                raise UserError(f'{path} ({split}_evaluator.ann_file): {foreign(encoding).detail}; {FIX}')
+        if not path or not _is_local(evaluator, path):
+            continue
+        if not os.path.isfile(path):
+            raise UserError(f'{path} ({key}.ann_file) does not exist; expected the annotation file of '
+                            f'{split}_dataloader.dataset: set it by --cfg-options {key}.ann_file=FILE')
+        # Other metrics read files of other kinds.
+        if type_name(evaluator) in COCO_METRICS and not is_kept(path):
+            _check_evaluated(path, key)
+
+
+def _check_evaluated(path, key):
+    """Check an evaluator's own annotation file, which pycocotools reads and draws."""
+    content = _parse_coco(path, key)
+    flaw = read_columns(content)[1]
+    if flaw and flaw.kind != 'damaged entry':
+        # Ids of annotations are renumbered before they are read.
+        flaw = find_fatal(content, ('damaged entry',))
+    if flaw:
+        raise UserError(f'{path} ({key}.ann_file): {flaw.kind}: {flaw.detail}; {FIX}')
 
 
 def _path(dataset, relative):
@@ -100,7 +149,7 @@ def _missing(path, key, field, dataset, kind):
     expected, published = PUBLISHED_DATA.get(kind.__name__, ('the data set of this config', None))
     source = f', published at {published}' if published else ''
     return UserError(f'{path} {what} ({key}.{field}, with data_root={root!r}); expected there: {expected}{source}; '
-                     f'give your own place by --cfg-options {key}.data_root=DIR, or try `make demo`, which needs no '
+                     f'give your own place by --cfg-options {key}.data_root=DIR, or try `{DEMO}`, which needs no '
                      'data set')
 
 
@@ -132,15 +181,24 @@ def _check_coco(dataset, kind, key, model):
     return None if annotations is None else _count_coco(dataset, annotations, path, key)
 
 
+def _check_classes(dataset, key):
+    """Stop at a text in place of several classes, of which mm takes each letter or each part for a class."""
+    classes = (dataset.get('metainfo') or {}).get('classes')
+    if isinstance(classes, str) and not os.path.isfile(classes):
+        raise UserError(f'{key}.metainfo.classes is the text {classes!r}, neither a file of names nor a tuple of them: '
+                        f'a tuple of one name has a comma, {key}.metainfo.classes="({classes!r},)"')
+
+
 def _count_coco(dataset, annotations, path, key):
     """Refuse a COCO file that mm cannot use; return what is handed out of it, None where that is not known."""
     built = try_build_unread(dataset, key)
-    if built is None or not is_coco(built):
+    if built is None or not has_coco_fields(built):
         return None
     columns, flaw = read_columns(annotations)
     if flaw:
         raise UserError(f'{path} ({key}.ann_file): {flaw.kind}: {flaw.detail}; {FIX}')
-    return count_coco(built, annotations, columns, loader_of(built.pipeline))
+    # What others make of it is counted when they have been built.
+    return count_coco(built, annotations, columns, loader_of(built.pipeline)) if is_coco(built) else None
 
 
 def _judge(censuses, trains):
@@ -158,6 +216,8 @@ def _parse_coco(path, key):
         annotations, flaw = parse_json(Path(path).read_bytes())
     except (ValueError, RecursionError) as error:
         raise UserError(f'{path} ({key}.ann_file) is not JSON: {error}; expected a COCO annotation file') from None
+    if flaw:
+        raise UserError(f'{path} ({key}.ann_file): {flaw.detail}; {FIX}')
     content = annotations if isinstance(annotations, dict) else {}
     missing = [name for name in ('images', 'annotations', 'categories')
                if not isinstance(content.get(name, [] if name == 'annotations' else None), list)
@@ -165,11 +225,10 @@ def _parse_coco(path, key):
     if missing:
         raise UserError(f'{path} ({key}.ann_file) is not a COCO annotation file: it has no list of objects '
                         f'{", ".join(missing)}')
-    if flaw:
-        raise UserError(f'{path} ({key}.ann_file): {flaw.detail}; {FIX}')
     beyond = check_reach(annotations)
     if beyond:
         raise UserError(f'{path} ({key}.ann_file): {beyond}; {FIX}')
+    keep_outline(path, annotations)
     return annotations
 
 
@@ -207,5 +266,8 @@ def _check_segmentation(dataset, kind, key, model):
         built = try_build_unread(dataset, key) if _is_local(dataset, folder) else None
         # Other readers than mmseg's own take files of other kinds.
         if built is not None and (own or classes) and not reads_otherwise(built.pipeline):
-            return check_masks(built, key)
+            census = check_masks(built, key)
+            if census and census.ignored and key.startswith('train'):
+                check_ignored_pixels(model, key)
+            return census
     return None

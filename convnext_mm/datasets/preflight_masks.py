@@ -1,4 +1,5 @@
 """Check the masks of a segmentation data set before anything is built: a sample of them, in a few seconds."""
+import os
 from typing import Any
 
 from convnext_mm.datasets.census import Census
@@ -6,8 +7,9 @@ from convnext_mm.datasets.census_masks import sample_masks
 from convnext_mm.datasets.images import loader_of
 from convnext_mm.datasets.sources import check_names, list_samples
 from convnext_mm.utils.errors import UserError
+from convnext_mm.utils.installation import command
 
-FIX = 'tools/check_data.py tells all that is wrong, and writes a cleaned file with --fix'
+FIX = f'{command("check_data")} tells all that is wrong, and writes a cleaned file with --fix'
 
 
 def reads_otherwise(pipeline: Any) -> bool:
@@ -32,6 +34,11 @@ def check_masks(dataset: Any, key: str) -> Census | None:
     if wrong:
         path, flaw = wrong
         raise UserError(_wrong_mask(path, flaw, key))
+    paths = [sample['seg_map_path'] for sample in samples if sample.get('seg_map_path')]
+    # Training passes over a missing mask; if none is there, their place is wrong.
+    if paths and not census.read and not any(map(os.path.isfile, paths)):
+        raise UserError(f'{paths[0]} ({key}.data_prefix.seg_map_path, {key}.seg_map_suffix={dataset.seg_map_suffix}) '
+                        f'does not exist, nor does any other of {len(paths)} masks')
     return census
 
 

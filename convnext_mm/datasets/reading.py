@@ -4,9 +4,13 @@ import contextlib
 import gc
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+from mmengine import fileio
+
 from convnext_mm.datasets.flaws import Flaw
+from convnext_mm.utils.errors import UserError
 
 #: What a file begins with -> Python's name of its encoding. UTF-32 comes first, as its mark begins like UTF-16's.
 MARKS = {codecs.BOM_UTF32_LE: 'utf-32', codecs.BOM_UTF32_BE: 'utf-32', codecs.BOM_UTF8: 'utf-8-sig',
@@ -47,3 +51,20 @@ def foreign(encoding: str) -> Flaw:
 def text_encoding(content: bytes) -> str:
     """Return the encoding of a text file by the mark that it begins with; UTF-8 if it has none."""
     return next((encoding for mark, encoding in MARKS.items() if content.startswith(mark)), 'utf-8')
+
+
+def read_classes(path: str) -> list[str]:
+    """Return the names of a file with a class on each line, as mmengine reads one that ``metainfo.classes`` names.
+
+    Raises:
+        UserError: It is in another encoding.
+    """
+    content = Path(path).read_bytes()
+    encoding = text_encoding(content)
+    if encoding != 'utf-8':
+        raise UserError(f'{path} (metainfo.classes): {foreign(encoding).detail}: save it so')
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f'{path} (metainfo.classes) is no text in UTF-8: {error}: save it so') from None
+    return fileio.list_from_file(path)

@@ -1,7 +1,8 @@
 """Check the data sets of a config whole: every image, annotation and mask, in parallel, without building a model.
 
-Paths, classes, suffixes and pipelines are those of the config. COCO files are read here; a segmentation data set lists
-its images and masks itself.
+Paths, classes, suffixes and pipelines are those of the config. COCO files and folders of classes are read here; a
+segmentation data set lists its images and masks itself; of a data set with instances in another format, what it hands
+out is counted.
 """
 import os
 import sys
@@ -14,12 +15,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from mmengine.registry import init_default_scope
+from mmengine.dataset import BaseDataset
 
 from convnext_mm.datasets.annotations import check_coco, check_instance
 from convnext_mm.datasets.census import Census
+from convnext_mm.datasets.census_built import build_census
 from convnext_mm.datasets.census_coco import count_coco, select
 from convnext_mm.datasets.census_masks import count_masks, count_values
+from convnext_mm.datasets.class_folders import (
+    ClassFolders,
+    check_class_folders,
+    check_class_image,
+    compare_splits,
+    list_class_folders,
+    reads_class_folders,
+)
 from convnext_mm.datasets.columns import read_columns
 from convnext_mm.datasets.flaws import Finding, Flaw
 from convnext_mm.datasets.images import check_image_file, check_mask_file, loader_of
@@ -35,6 +45,7 @@ from convnext_mm.datasets.sources import (
 from convnext_mm.utils.configs import leaf_datasets
 from convnext_mm.utils.errors import UserError
 from convnext_mm.utils.progress import Bar
+from convnext_mm.utils.scopes import set_default_scope
 
 SPLITS = ('train', 'val', 'test')
 #: Images that a process is given at a time.
@@ -47,7 +58,8 @@ class Scan(NamedTuple):
     Attributes:
         keys (list[str]): The config's keys under which the data set stands.
         dataset (BaseDataset): Built without reading its files.
-        content: The parsed annotation file of a ``CocoDataset``; the data list of a segmentation data set.
+        content: The parsed annotation file of a ``CocoDataset``; the data list of a segmentation data set; the
+            ``ClassFolders`` of a classification data set; None where it cannot be read here.
         images (int): How many were checked.
         findings (list[Finding]): In the order of the images.
         census (Census | None): What it hands out; None where its files are too damaged to say. Defaults to None.
@@ -65,23 +77,24 @@ def scan_config(cfg: Any) -> tuple[list[Scan], list[tuple[str, str]]]:
     """Check the data sets of a config, each once, with progress on stderr.
 
     Args:
-        cfg (mmengine.Config): Of a detector on a ``CocoDataset`` or a segmentor on a ``BaseSegDataset`` (subclasses
-            included); only its data loaders are used.
+        cfg (mmengine.Config): Only its data loaders are used. Every file is looked at of data sets that read as a
+            ``CocoDataset``, a ``BaseSegDataset`` or mmpretrain's class folders do; others with instances are built, and
+            what they hand out is counted.
 
     Returns:
-        tuple: A list of ``Scan``, and a list of (key, type name) of data sets that are of another kind.
+        tuple: A list of ``Scan``, and a list of (key, type name) of data sets that hand out something else.
 
     Raises:
         UserError: The config has no data sets, or one cannot be built.
     """
-    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    set_default_scope(cfg)
     found: dict[tuple, tuple] = {}
     others = []
     for split in SPLITS:
         settings = (cfg.get(f'{split}_dataloader') or {}).get('dataset') or {}
         for key, leaf in leaf_datasets(settings, f'{split}_dataloader.dataset') if settings else ():
             dataset = build_unread(leaf, key)
-            if not (is_coco(dataset) or is_segmentation(dataset)):
+            if not isinstance(dataset, BaseDataset):
                 others.append((key, type(dataset).__name__))
                 continue
             identity = (type(dataset), dataset.ann_file, tuple(sorted(dataset.data_prefix.items())),
@@ -89,8 +102,49 @@ def scan_config(cfg: Any) -> tuple[list[Scan], list[tuple[str, str]]]:
             found.setdefault(identity, (dataset, []))[1].append(key)
     if not found and not others:
         raise UserError('the config has no data sets: expected train_dataloader, val_dataloader or test_dataloader')
-    return [(_scan_coco if is_coco(dataset) else _scan_segmentation)(dataset, keys)
-            for dataset, keys in found.values()], others
+    scans: list[Scan] = []
+    for dataset, keys in found.values():
+        scanned = _scan(dataset, keys)
+        scans += [scanned] if scanned else []
+        others += [] if scanned else [(key, type(dataset).__name__) for key in keys]
+    _compare_classes(scans)
+    return scans, others
+
+
+def _scan(dataset, keys):
+    """Return the ``Scan`` of a data set; None for one that hands out something else than masks or instances."""
+    if is_coco(dataset):
+        return _scan_coco(dataset, keys)
+    if is_segmentation(dataset):
+        return _scan_segmentation(dataset, keys)
+    if reads_class_folders(dataset) and not dataset.ann_file and dataset.with_label:
+        return _scan_classes(dataset, keys)
+    census, problem = build_census(dataset)
+    if census is None and problem is None:
+        return None
+    return Scan(keys, dataset, None, census.images if census else 0, [problem] if problem else [], census)
+
+
+def _scan_classes(dataset, keys):
+    """Return the ``Scan`` of folders of classes."""
+    if not os.path.isdir(dataset.img_prefix):
+        return Scan(keys, dataset, None, 0, [Finding(dataset.img_prefix, Flaw('missing file', 'there is no folder'))])
+    found = list_class_folders(dataset)
+    loader = loader_of(dataset.pipeline)
+    # mmpretrain keeps no arguments of a storage.
+    backend_args = getattr(dataset, 'backend_args', None)
+    tasks = [(path, loader, backend_args) for path in chain.from_iterable(found.images.values())]
+    findings = chain.from_iterable(_run(check_class_image, tasks, keys[0]))
+    return Scan(keys, dataset, found, len(tasks), [*check_class_folders(found), *findings])
+
+
+def _compare_classes(scans):
+    """Add a finding to the data set whose class folders are not those of the first."""
+    folders = {scan.keys[0]: scan for scan in scans if isinstance(scan.content, ClassFolders)}
+    differing = compare_splits({key: list(scan.content.images) for key, scan in folders.items()})
+    if differing:
+        scan = folders[differing[0]]
+        scan.findings.append(Finding(scan.content.root, Flaw('other classes', differing[1])))
 
 
 def _selection(dataset):

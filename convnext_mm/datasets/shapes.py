@@ -1,4 +1,5 @@
-"""Generated data sets: circles, squares and triangles on textured ground, in COCO's and in ADE20K's format.
+"""Generated data sets: circles, squares and triangles on textured ground, in COCO's and in ADE20K's format, and in
+folders by class.
 
 With them, everything runs without a download. Pixels and annotations follow from the seed on every machine
 (``datasets.scenes``), and images are lossless PNGs. Every image has a random stream of its own, keyed by seed, kind,
@@ -17,7 +18,7 @@ from convnext_mm.utils.arguments import check_integer
 from convnext_mm.utils.errors import UserError
 from convnext_mm.utils.files import whole_folder
 
-__all__ = ['CLASSES', 'SEMANTIC_CLASSES', 'generate_ade', 'generate_coco']
+__all__ = ['CLASSES', 'SEMANTIC_CLASSES', 'generate_ade', 'generate_classes', 'generate_coco']
 
 SPLITS = ('train', 'val')
 #: Raised with every change of what is drawn, so that sets made before it are made anew.
@@ -50,7 +51,7 @@ def _annotation(mask):
 
 
 def _stream(seed, kind, split, number):
-    return np.random.RandomState([seed, ('coco', 'ade').index(kind), SPLITS.index(split), number])
+    return np.random.RandomState([seed, ('coco', 'ade', 'classes').index(kind), SPLITS.index(split), number])
 
 
 def _write_coco(folder, split, count, width, height, seed):
@@ -81,6 +82,17 @@ def _write_ade(folder, split, count, width, height, seed):
         file = f'shapes_{split}_{number + 1:08d}.png'
         Image.fromarray(scene.image).save(folder / 'images' / name / file)
         Image.fromarray(semantic_map(scene, rng)).save(folder / 'annotations' / name / file)
+
+
+def _write_classes(folder, split, count, width, height, seed):
+    for number in range(count):
+        rng = _stream(seed, 'classes', split, number)
+        scene = draw_scene(rng, width, height)
+        while len(set(scene.labels)) != 1:
+            scene = draw_scene(rng, width, height)
+        file = folder / split / CLASSES[scene.labels[0]] / f'shapes_{split}_{number + 1:08d}.png'
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(scene.image).save(file)
 
 
 def _generate(kind: str, write: Callable, root: str | Path, train: int, val: int, width: int, height: int,
@@ -138,3 +150,13 @@ def generate_ade(root: str | Path, train: int = 200, val: int = 40, width: int =
     so that no decoder changes a pixel. Arguments, return value and errors as in ``generate_coco``.
     """
     return _generate('ade', _write_ade, root, train, val, width, height, seed)
+
+
+def generate_classes(root: str | Path, train: int = 600, val: int = 300, width: int = 64, height: int = 64,
+                     seed: int = 0) -> bool:
+    """Make a classification data set, unless it is there already: ``{train,val}/{circle,square,triangle}/*.png``.
+
+    An image shows one to four shapes of its class. Arguments, return value and errors as in ``generate_coco``, with
+    other defaults.
+    """
+    return _generate('classes', _write_classes, root, train, val, width, height, seed)

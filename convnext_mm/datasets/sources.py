@@ -11,7 +11,7 @@ from mmengine.registry import DATASETS
 
 from convnext_mm.datasets.annotations import check_coco
 from convnext_mm.datasets.flaws import Finding, Flaw
-from convnext_mm.datasets.reading import foreign, parse_json, text_encoding
+from convnext_mm.datasets.reading import foreign, parse_json, read_classes, text_encoding
 from convnext_mm.utils.configs import leaf_datasets
 from convnext_mm.utils.errors import UserError
 
@@ -20,8 +20,11 @@ def build_unread(settings: Mapping, key: str) -> Any:
     """Return the data set of a part of a config, built without reading its files.
 
     Raises:
-        UserError: It cannot be built; the message names ``key``.
+        UserError: It cannot be built, and the message names ``key``; or the file of its classes is in another encoding.
     """
+    classes = (settings.get('metainfo') or {}).get('classes')
+    if isinstance(classes, str) and os.path.isfile(classes):
+        read_classes(classes)
     try:
         return DATASETS.build({**settings, 'lazy_init': True})
     except Exception as error:  # A data set may be any code of mm's or of the user's.
@@ -39,8 +42,18 @@ def try_build_unread(settings: Mapping, key: str) -> Any:
 def is_coco(dataset: Any) -> bool:
     """Return whether a data set reads its annotations as mmdet's ``CocoDataset`` does."""
     names = 'load_data_list', 'parse_data_info', 'filter_data'
-    own = [next((cls.__module__ for cls in type(dataset).__mro__ if name in vars(cls)), '') for name in names]
-    return own == ['mmdet.datasets.coco'] * len(names)
+    return [_defines(dataset, name) for name in names] == ['mmdet.datasets.coco'] * len(names)
+
+
+def has_coco_fields(dataset: Any) -> bool:
+    """Return whether a data set reads the fields that ``CocoDataset`` reads, whatever it makes of them."""
+    return (_defines(dataset, 'parse_data_info') == 'mmdet.datasets.coco'
+            and _defines(dataset, 'load_data_list') in ('mmdet.datasets.coco', 'mmdet.datasets.objects365'))
+
+
+def _defines(dataset, name):
+    """Return the module that defines a method of a data set."""
+    return next((cls.__module__ for cls in type(dataset).__mro__ if name in vars(cls)), '')
 
 
 def is_segmentation(dataset: Any) -> bool:
@@ -122,7 +135,7 @@ def describe_damage(settings: Mapping) -> str | None:
     for key, leaf in leaf_datasets(settings, 'dataset'):
         dataset = build_unread(leaf, key)
         found = []
-        if is_coco(dataset):
+        if hasattr(dataset, 'COCOAPI'):
             content, problem = read_coco(dataset.ann_file, dataset.backend_args)
             found = [problem] if problem else [Finding(dataset.ann_file, flaw) for _, flaw in check_coco(content)]
         elif is_segmentation(dataset):

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from convnext_mm.drawing.canvas import GREY, INK, PAPER, check_image, font, line_unit, widen
+from convnext_mm.drawing.classification import Classes, draw_classes
 from convnext_mm.drawing.instances import Instances, draw_instances
 from convnext_mm.drawing.segmentation import UNLABELLED, draw_segmentation, segmentation_legend
 from convnext_mm.utils.errors import ArgumentValueError
@@ -17,24 +18,31 @@ class Panels(NamedTuple):
     Attributes:
         pictures (dict[str, ndarray]): By their titles; RGB, uint8, (H, W_i, 3).
         legend (list): Name and RGB colour (None: hollow swatch) of the classes; empty for instances, which carry their
-            names.
+            names; of a classified image, with the confidences.
     """
 
     pictures: dict
     legend: list
 
 
-def draw_panels(image: np.ndarray, prediction: Instances | np.ndarray, truth: Instances | np.ndarray | None,
-                class_names: Sequence[str], palette: np.ndarray | None = None) -> Panels:
+def draw_panels(image: np.ndarray, prediction: Classes | Instances | np.ndarray,
+                truth: Classes | Instances | np.ndarray | None, class_names: Sequence[str],
+                palette: np.ndarray | None = None) -> Panels:
     """Draw what a model predicts for an image, beside the ground truth if there is one.
 
     Args:
         image (ndarray): RGB, uint8, (H, W, 3).
-        prediction (Instances | ndarray): What a detector found, or a segmentor's class indices, (H, W).
-        truth (Instances | ndarray | None): The same of the ground truth; an index of no class is drawn as unlabelled.
+        prediction (Classes | Instances | ndarray): What a classifier or a detector found, or a segmentor's class
+            indices, (H, W).
+        truth (Classes | Instances | ndarray | None): The same of the ground truth; an index of no class is drawn
+            as unlabelled.
         class_names (Sequence[str]): K names.
         palette (array, optional): RGB, (K, 3). Defaults to ``drawing.palette(K)``.
     """
+    if isinstance(prediction, Classes):
+        picture, legend = draw_classes(image, prediction, truth if isinstance(truth, Classes) else None, class_names,
+                                       palette)
+        return Panels(dict(image=picture), legend)
     if isinstance(prediction, Instances):
         titled = {'ground truth': truth, 'prediction': prediction}
         return Panels({title: draw_instances(image, instances, class_names, palette)

@@ -4,7 +4,7 @@ from mmengine.config import ConfigDict
 from mmengine.device import get_device
 from mmengine.logging import print_log
 
-from convnext_mm.utils.configs import test_dataset, type_name, walk
+from convnext_mm.utils.configs import leaf_datasets, type_name, walk
 from convnext_mm.utils.errors import UserError
 from convnext_mm.utils.files import check_place
 
@@ -29,7 +29,7 @@ def fit_to_device(cfg) -> None:
         for key in ('loss_scale', 'dtype', 'use_fsdp'):
             cfg.optim_wrapper.pop(key, None)
         print_log('No accelerator: mixed precision is off, training runs in float32', logger='current')
-    synchronised = [node for _, node in walk(cfg.model) if node.get('type') == 'SyncBN']
+    synchronised = [node for _, node in walk(cfg.model) if type_name(node) in ('SyncBN', 'SyncBatchNorm')]
     for node in synchronised:
         node['type'] = 'BN'
     if synchronised:
@@ -104,7 +104,7 @@ def set_show_dir(cfg, show_dir: str) -> None:
     Raises:
         UserError: The folder cannot be written.
     """
-    check_place('--show-dir', show_dir)
+    check_place('--show-dir', show_dir, is_folder=True)
     hook = dict(type='convnext_mm.PredictionPicturesHook', out_dir=show_dir)
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), hook]
 
@@ -118,8 +118,10 @@ def set_tta(cfg) -> None:
     if missing:
         raise UserError(f'--tta needs {" and ".join(missing)} in the config, which has none')
     cfg.model.setdefault('test_cfg', ConfigDict()).update(cfg.get('tta_test_cfg', {}))
-    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
-    test_dataset(cfg)['pipeline'] = cfg.tta_pipeline
+    # Unpacked by two stars, a pure Python config would give the class itself, which cannot be written into a log.
+    cfg.model = ConfigDict(cfg.tta_model, module=cfg.model)
+    for _, dataset in leaf_datasets(cfg.test_dataloader.dataset, 'test_dataloader.dataset'):
+        dataset['pipeline'] = cfg.tta_pipeline
 
 
 def _has_masks(model):

@@ -1,13 +1,13 @@
 """Fit a config to the strategy by which several processes train one model, from `--strategy` or from the config."""
 from importlib.util import find_spec
-from pathlib import Path
 
 from mmengine.config import Config
 
+from convnext_mm.engine.hooks.ema import PLAIN
+from convnext_mm.utils.config_files import config_folder
 from convnext_mm.utils.configs import type_name
 from convnext_mm.utils.errors import UserError
 
-FRAGMENTS = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'strategies'
 #: Type of a strategy in a config -> its name on a command line.
 _SHORT = dict(FSDPStrategy='fsdp', DeepSpeedStrategy='deepspeed')
 
@@ -16,7 +16,8 @@ def choose_strategy(cfg, name: str) -> None:
     """Replace the config's strategy by the one of ``--strategy name``."""
     drop_strategy(cfg)
     cfg.pop('model_wrapper_cfg', None)
-    cfg.merge_from_dict(Config.fromfile(FRAGMENTS / f'{name}.py').to_dict())
+    fragment = config_folder('convnext_mm') / '_base_' / 'strategies' / f'{name}.py'
+    cfg.merge_from_dict(Config.fromfile(fragment).to_dict())
 
 
 def drop_strategy(cfg) -> None:
@@ -43,7 +44,8 @@ def fit_to_strategy(cfg, name: str | None, has_accelerator: bool) -> None:
         _check_deepspeed(has_accelerator)
     if cfg.launcher == 'none':
         raise UserError(f'--strategy {name} divides the work among processes, and this is a single one: start several '
-                        f'by tools/dist_train.sh CONFIG GPUS --strategy {name}, or leave it out')
+                        f'by torchrun --nproc_per_node=GPUS -m convnext_mm train CONFIG --strategy {name}, or leave it '
+                        'out')
     if name == 'fsdp':
         _fit_fsdp(cfg)
     elif name == 'deepspeed':
@@ -56,6 +58,10 @@ def _fit_fsdp(cfg):
     hooks = [dict(hook, type='convnext_mm.ShardedEMAHook') if type_name(hook) == 'EMAHook' else hook
              for hook in cfg.get('custom_hooks') or []]
     cfg.custom_hooks = [*hooks, dict(type='convnext_mm.WholeValidationHook')]
+    checkpoint = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    if isinstance(checkpoint.get('save_best'), list):
+        # Sharded averages are validated alone.
+        checkpoint.save_best = [name for name in checkpoint.save_best if not name.endswith(PLAIN)]
 
 
 def _check_deepspeed(has_accelerator):

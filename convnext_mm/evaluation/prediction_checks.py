@@ -6,6 +6,7 @@ from pathlib import Path
 from convnext_mm.evaluation.predictions import INDEX_FILE, PICKLES
 from convnext_mm.utils.errors import UserError
 from convnext_mm.utils.files import check_place
+from convnext_mm.utils.installation import command
 from convnext_mm.utils.text import shorten
 
 
@@ -21,7 +22,7 @@ def check_folder(argument: str, folder: str | Path) -> None:
     if path.is_dir() and any(path.iterdir()) and not (path / INDEX_FILE).is_file():
         raise UserError(f'{argument} {str(folder)!r} holds something other than predictions (it has no {INDEX_FILE}) '
                         'and is left as it is: give another folder')
-    check_place(argument, path)
+    check_place(argument, path, is_folder=True)
 
 
 def check_file(argument: str, file: str | Path) -> None:
@@ -32,7 +33,7 @@ def check_file(argument: str, file: str | Path) -> None:
     """
     if Path(file).suffix not in ('.json', *PICKLES) or os.path.isdir(file):
         raise UserError(f"{argument} {str(file)!r}: the predictions of a detector go into a .json file (COCO's format, "
-                        'for tools/evaluate.py), or a .pkl file as mmdet writes it')
+                        f'for {command("evaluate")}), or a .pkl file as mmdet writes it')
     check_place(argument, file)
 
 

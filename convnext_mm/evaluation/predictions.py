@@ -22,6 +22,7 @@ from PIL import Image
 from convnext_mm.checkpoint.files import read_dump
 from convnext_mm.utils.errors import UserError
 from convnext_mm.utils.files import replace_folder, whole_file
+from convnext_mm.utils.installation import command
 
 INDEX_FILE = 'predictions.json'
 PICKLES = ('.pkl', '.pickle')
@@ -161,10 +162,10 @@ def read_predictions(path: str | Path) -> Predictions:
             return Predictions({}, None, None, None)
         content = _read_json(path / INDEX_FILE)
         if not isinstance(content, dict):
-            raise UserError(f'{path / INDEX_FILE} is not what tools/test.py --out writes: expected a JSON object')
+            raise UserError(f'{path / INDEX_FILE} is not what {command("test")} --out writes: expected a JSON object')
         return Predictions(content.get('info', {}), content.get('images'), content.get('categories'), None)
     if not path.exists():
-        raise UserError(f'predictions {str(path)!r} do not exist; expected what tools/test.py --out stored')
+        raise UserError(f'predictions {str(path)!r} do not exist; expected what {command("test")} --out stored')
     if path.suffix in PICKLES:
         return _read_dump(path)
     content = _read_json(path)

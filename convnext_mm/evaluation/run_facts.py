@@ -6,7 +6,8 @@ from convnext_mm.checkpoint.files import read
 from convnext_mm.published.weights import of_file
 
 
-def describe_run(config: str | Path, source: str, path: str | Path, multi_scale: bool) -> dict:
+def describe_run(config: str | Path, source: str, path: str | Path, multi_scale: bool,
+                 exported: bool = False) -> dict:
     """Return what is run, ready for JSON: the config, the protocol, and where the weights come from.
 
     Args:
@@ -14,8 +15,9 @@ def describe_run(config: str | Path, source: str, path: str | Path, multi_scale:
         source (str): The checkpoint as given: a path, an address or a short name.
         path (str | Path): The checkpoint's file.
         multi_scale (bool): Whether with test-time augmentation.
+        exported (bool): Whether the file is another runtime's. Defaults to False.
     """
-    known, meta = of_file(path), read(path).get('meta')
+    known, meta = of_file(path), None if exported else read(path).get('meta')
     weights = dict(source=source)
     if known:
         weights['published_as'] = known.name

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from convnext_mm.evaluation.run_facts import describe_weights
+from convnext_mm.evaluation.tested import Tested
+from convnext_mm.published.imagenet import imagenet_recipe, published_imagenet
 from convnext_mm.published.paper import published, recipe
-from convnext_mm.utils.configs import is_segmentor
+from convnext_mm.utils.configs import is_classifier, is_segmentor
 from convnext_mm.utils.errors import UserError
 from convnext_mm.utils.files import whole_file
 from convnext_mm.utils.text import format_table
@@ -34,8 +36,8 @@ COCO_FIGURES = (
     CocoFigure('mAP_s', 'AP small'), CocoFigure('mAP_m', 'AP medium'), CocoFigure('mAP_l', 'AP large'),
     CocoFigure('AR@1', 'AR 1'), CocoFigure('AR@10', 'AR 10'), CocoFigure('AR@100', 'AR 100'),
     CocoFigure('AR_s@100', 'AR small'), CocoFigure('AR_m@100', 'AR medium'), CocoFigure('AR_l@100', 'AR large'))
-#: How many images the published figures are of: COCO val2017 and ADE20K's validation.
-PUBLISHED_IMAGES = {'coco': 5000, 'ade20k': 2000}
+#: How many images the published figures are of: COCO val2017, and the validation of ADE20K and ImageNet-1K.
+PUBLISHED_IMAGES = {'coco': 5000, 'ade20k': 2000, 'imagenet': 50_000}
 
 
 class Reference(NamedTuple):
@@ -57,68 +59,96 @@ def find_reference(name: str, config: str | Path) -> Reference:
     """
     if name == 'none':
         return Reference(None, 'not compared')
-    row = recipe(config if name == 'auto' else name if name.endswith('.py') else f'{name}.py')
+    path = config if name == 'auto' else name if name.endswith('.py') else f'{name}.py'
+    row = recipe(path) or _classifier_row(path)
     if row is None and name == 'auto':
         return Reference(None, f'none: {config} is not one of the published configs')
     if row is None:
-        names = ', '.join(row['config'].removesuffix('.py') for row in published()['coco'] + published()['ade20k'])
+        rows = published()['coco'] + published()['ade20k'] + published_imagenet()['configs']
+        names = ', '.join(row['config'].removesuffix('.py') for row in rows)
         raise UserError(f'--reference {name!r} is not published; expected auto, none, or one of {names}')
-    return Reference(row, f'{row["config"].removesuffix(".py")}: {row["method"]}, {row["arch"]}, {row["pretrain"]}')
+    words = f'{row["arch"]} at {row["resolution"]}' if _task(row) == 'imagenet' else (
+        f'{row["method"]}, {row["arch"]}, {row["pretrain"]}')
+    return Reference(row, f'{row["config"].removesuffix(".py")}: {words}')
+
+
+def _classifier_row(path):
+    """Return the row of a classifier, with the top-5 accuracy where that is published; None where none is."""
+    row, reference = imagenet_recipe(path), published_imagenet()['reference']
+    if row is None:
+        return None
+    base = row['recipe'], row['arch'], row['resolution']
+    # The weights that the official repository gives figures of for checking.
+    known = base == ('imagenet_22k_1k', 'base', 224) and reference['weights'] == 'convnext_base_in22k_in1k'
+    return row | (dict(top5=reference['top5']) if known else {})
+
+
+def _task(row):
+    """Return the key of ``PUBLISHED_IMAGES`` that a row belongs to."""
+    return 'imagenet' if 'recipe' in row else 'ade20k' if 'crop_size' in row else 'coco'
 
 
 def check_reference(reference: Reference, cfg: Any) -> None:
     """Make sure that a published row is of the config's task.
 
     Raises:
-        UserError: A detector would be compared with a segmentor.
+        UserError: A detector would be compared with a segmentor, for example.
     """
-    if reference.row is not None and is_segmentor(cfg.model) != ('crop_size' in reference.row):
+    task = 'ade20k' if is_segmentor(cfg.model) else 'imagenet' if is_classifier(cfg.model) else 'coco'
+    if reference.row is not None and _task(reference.row) != task:
         raise UserError(f'--reference {reference.row["config"]} is of another task than the config')
 
 
-def make_scores(run: dict, images: int, figures: dict, metrics: Sequence, reference: Reference) -> dict:
+def make_scores(run: dict, tested: Sequence[Tested], figures: dict, metrics: Sequence, reference: Reference) -> dict:
     """Return all that is known of an evaluation, ready for JSON.
 
     Args:
         run (dict): What :func:`describe_run` returned.
-        images (int): Number of images.
+        tested (Sequence[Tested]): How many images of which files.
         figures (dict): What the evaluators measured, by their keys.
         metrics (Sequence): The evaluators; this package's have ``per_class``.
         reference (Reference): The published row to compare with.
 
     Returns:
-        dict: ``config``, ``protocol``, ``images``, ``weights``, ``published`` (words for the row), ``figures``
-        (``metric``, ``key``, and in percent ``measured``, ``published`` and ``difference``), ``classes``. What does
-        not exist is None.
+        dict: ``config``, ``protocol``, ``images`` (their number), ``tested`` (words for them), ``weights``,
+        ``published`` (words for the row), ``figures`` (``metric``, ``key``, and in percent ``measured``, ``published``
+        and ``difference``), ``classes``. What does not exist is None.
     """
     row, text = reference
+    images = sum(part.images for part in tested)
     if row is not None:
-        count = PUBLISHED_IMAGES['ade20k' if 'crop_size' in row else 'coco']
+        count = PUBLISHED_IMAGES[_task(row)]
         text += f' (on {count} images, here {images}: the figures do not compare)' if count != images else ''
     multi_scale = run['protocol'] == 'multi-scale'
     classes = [line for metric in metrics for line in getattr(metric, 'per_class', ())]
     return dict(
-        config=run['config'], protocol=run['protocol'], images=images, weights=run['weights'], published=text,
+        config=run['config'], protocol=run['protocol'], images=images, tested=', '.join(map(str, tested)),
+        weights=run['weights'], published=text,
         figures=[_compare(key, value, row, multi_scale) for key, value in figures.items()],
         classes=[{key: _number(value) for key, value in line.items()} for line in classes])
 
 
 def _compare(key, value, row, multi_scale):
-    name, measured, published_key = _name_figure(key, value, multi_scale)
+    name, measured, published_key = name_figure(key, value, multi_scale)
     measured, theirs = _number(measured), (row or {}).get(published_key)
     return dict(metric=name, key=key, measured=measured, published=theirs,
                 difference=None if theirs is None or measured is None else measured - theirs)
 
 
-def _name_figure(key, value, multi_scale):
+def name_figure(key: str, value: Any, multi_scale: bool) -> tuple[str, Any, str | None]:
     """Return a figure's name in a table, its value (COCO's in percent), and its published key or None."""
+    # mmdet puts the name of a part of a ConcatDataset before its figures.
+    part, _, rest = key.rpartition('coco/')
     for kind, word in (('bbox', 'box'), ('segm', 'mask')):
         for figure in COCO_FIGURES:
-            if key == f'coco/{kind}_{figure.key}':
+            if rest == f'{kind}_{figure.key}' and part[-1:] in ('', '/'):
                 # The paper tests detectors at a single scale.
-                known = figure.published and not multi_scale
-                return (f'{word} {figure.name}', None if value < 0 else 100 * value,
+                known = figure.published and not multi_scale and not part
+                return (f'{part}{word} {figure.name}', None if value < 0 else 100 * value,
                         f'{word}_{figure.published}' if known else None)
+    for name in ('top1', 'top5'):
+        if key == f'accuracy/{name}':
+            return f'top-{name[-1]}', value, name
     if key == 'mIoU':
         return key, value, 'miou_multi_scale_flip' if multi_scale else 'miou_single_scale'
     return key, value, None
@@ -146,7 +176,7 @@ def _tables(scores):
 
 
 def _facts(scores):
-    return {'config': scores['config'], 'protocol': scores['protocol'], 'images': scores['images'],
+    return {'config': scores['config'], 'protocol': scores['protocol'], 'images': scores['tested'],
             'weights': describe_weights(scores['weights']), 'published': scores['published']}
 
 

@@ -3,7 +3,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from convnext_mm.published.archs import ARCHS, NUM_STAGES, Arch
+from convnext_mm.published.archs import ARCHS, ISOTROPIC_ARCHS, NUM_STAGES, Arch
 from convnext_mm.utils.arguments import check_flag, check_integer, check_sequence
 from convnext_mm.utils.errors import ArgumentTypeError, ArgumentValueError
 
@@ -23,15 +23,9 @@ def parse_arch(arch: str | Mapping) -> Arch:
     Raises:
         ArgumentTypeError, ArgumentValueError: Naming ``arch``, what it got and what it takes.
     """
-    if isinstance(arch, str):
-        if arch not in ARCHS:
-            raise ArgumentValueError(f"arch must be one of {', '.join(ARCHS)}, or a dict of depths and channels, "
-                                     f'got {arch!r}')
-        return ARCHS[arch]
-    if not isinstance(arch, Mapping):
-        raise ArgumentTypeError(f'arch must be a name or a dict of depths and channels, got {arch!r}')
-    if set(arch) != set(Arch._fields):
-        raise ArgumentValueError(f'arch as a dict must have the keys depths and channels, got {sorted(arch, key=str)}')
+    known = _find_named(arch, ARCHS, Arch._fields)
+    if known:
+        return known
     fields = []
     for key in Arch._fields:
         takes, high = f'a sequence of {NUM_STAGES} positive integers', MAX_DEPTH if key == 'depths' else MAX_CHANNELS
@@ -42,10 +36,39 @@ def parse_arch(arch: str | Mapping) -> Arch:
     return Arch(*fields)
 
 
-def parse_out_indices(out_indices: Sequence[int]) -> tuple[int, ...]:
-    """Return stage numbers in ascending order, from any sequence of distinct numbers in [-4, 3]."""
-    takes = f'a non-empty sequence of distinct stage numbers from {-NUM_STAGES} to {NUM_STAGES - 1}'
-    indices = [check_integer(f'out_indices[{i}]', v, -NUM_STAGES, NUM_STAGES - 1) % NUM_STAGES
+def parse_isotropic_arch(arch: str | Mapping) -> Arch:
+    """Return the ``Arch`` of an isotropic model by its size, or by a dict of ``depth`` and ``channels``.
+
+    Raises:
+        ArgumentTypeError, ArgumentValueError: Naming ``arch``, what it got and what it takes.
+    """
+    sizes = {name.removeprefix('isotropic_'): known for name, known in ISOTROPIC_ARCHS.items()}
+    known = _find_named(arch, sizes, ('depth', 'channels'))
+    if known:
+        return known
+    return Arch((check_integer("arch['depth']", arch['depth'], 1, MAX_DEPTH),),
+                (check_integer("arch['channels']", arch['channels'], 1, MAX_CHANNELS),))
+
+
+def _find_named(arch, known, keys):
+    """Return the ``Arch`` that a name stands for; None for a dict with these keys."""
+    words = ' and '.join(keys)
+    if isinstance(arch, str):
+        if arch not in known:
+            raise ArgumentValueError(f"arch must be one of {', '.join(known)}, or a dict of {words}, got {arch!r}")
+        return known[arch]
+    if not isinstance(arch, Mapping):
+        raise ArgumentTypeError(f'arch must be a name or a dict of {words}, got {arch!r}')
+    if set(arch) != set(keys):
+        raise ArgumentValueError(f'arch as a dict must have the keys {words}, got {sorted(arch, key=str)}')
+    return None
+
+
+def parse_out_indices(out_indices: Sequence[int], number: int = NUM_STAGES, unit: str = 'stage') -> tuple[int, ...]:
+    """Return the numbers of stages, or of ``number`` other units, in ascending order, from any sequence of distinct
+    numbers from ``-number`` on."""
+    takes = f'a non-empty sequence of distinct {unit} numbers from {-number} to {number - 1}'
+    indices = [check_integer(f'out_indices[{i}]', v, -number, number - 1) % number
                for i, v in enumerate(check_sequence('out_indices', out_indices, takes))]
     if not indices or len(set(indices)) != len(indices):
         raise ArgumentValueError(f'out_indices must be {takes}, got {list(out_indices)}')

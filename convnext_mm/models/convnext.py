@@ -1,10 +1,7 @@
 """The ConvNeXt backbone: four stages of features, each with its own LayerNorm, for FPN, UPerNet and their like."""
 from collections.abc import Mapping, Sequence
 
-import torch
 import torch.nn as nn
-import torch.utils.checkpoint
-from mmengine.model import BaseModule
 from torch import Tensor
 
 from convnext_mm.checkpoint.loadable import LoadableBackbone, parse_init_cfg
@@ -19,21 +16,23 @@ from convnext_mm.models.arguments import (
     parse_output_stride,
     parse_with_cp,
 )
-from convnext_mm.models.layers import ConvNeXtBlock, LayerNorm2d
+from convnext_mm.models.layers import ConvNeXtBlock, DilatedDownsampling, LayerNorm2d, emit, init_weights, run_block
+from convnext_mm.models.staged import StagedBackbone
+from convnext_mm.models.tracing import is_exporting
 from convnext_mm.published.archs import NUM_STAGES
 from convnext_mm.registry import MODELS
 from convnext_mm.utils.arguments import check_flag, check_integer, check_number
-from convnext_mm.utils.errors import ArgumentValueError
 
 
 @MODELS.register_module()
-class ConvNeXt(LoadableBackbone, BaseModule):
+class ConvNeXt(LoadableBackbone, StagedBackbone):
     """ConvNeXt as a dense-prediction backbone.
 
     Maps images ``(N, in_channels, H, W)`` to a tuple with one ``(N, channels[i], H / (4 * 2**i), W / (4 * 2**i))``
     for every stage ``i`` of ``out_indices`` in ascending order (sizes rounded down; no stride is above
     ``output_stride``), each through its own LayerNorm ``norm{i}``. Stages behind the last one asked for are not built,
-    and norms exist only for those asked for, so every parameter gets a gradient.
+    and norms exist only for those asked for, so every parameter gets a gradient. A classifier has ``out_indices=(3,)``,
+    ``out_norms=False`` and :class:`~convnext_mm.models.pooled_layer_norm.PooledLayerNorm` behind it.
 
     Args:
         arch (str | dict): ``atto``, ``femto``, ``pico``, ``nano``, ``tiny``, ``small``, ``base``, ``large``,
@@ -58,6 +57,7 @@ class ConvNeXt(LoadableBackbone, BaseModule):
             2.6 or newer. Defaults to False.
         output_stride (int): 8, 16 or 32. Stages that would lie beyond this stride keep the resolution before them and
             dilate their convolutions instead, as segmentors want it; the weights are the same. Defaults to 32.
+        out_norms (bool): Give every output its LayerNorm. Defaults to True.
         init_cfg (dict | list[dict], optional): mmengine's initialisation. Without it, the paper's: truncated
             normal of standard deviation 0.02, biases 0.
 
@@ -75,7 +75,7 @@ class ConvNeXt(LoadableBackbone, BaseModule):
                  out_indices: Sequence[int] = (0, 1, 2, 3), drop_path_rate: float = 0.,
                  layer_scale_init_value: float = 1e-6, use_grn: bool = False, frozen_stages: int = -1,
                  with_cp: bool | int | Sequence[int] = False, output_stride: int = 32,
-                 memory_format: str = 'channels_last', compile: bool = False,
+                 memory_format: str = 'channels_last', compile: bool = False, out_norms: bool = True,
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg=init_cfg)
         parse_init_cfg(init_cfg)
@@ -100,9 +100,9 @@ class ConvNeXt(LoadableBackbone, BaseModule):
                 ConvNeXtBlock(self.channels[i], next(rates), layer_scale_init_value, use_grn, self._dilation(i),
                               self.memory_format, compile)
                 for _ in range(self.depths[i]))))
-        for i in self.out_indices:
+        for i in self.out_indices if check_flag('out_norms', out_norms) else ():
             self.add_module(f'norm{i}', LayerNorm2d(self.channels[i], channels_first=True))
-        self._init_parameters()
+        init_weights(self)
         self._freeze()
         register_loader()
         verify_models()
@@ -116,65 +116,26 @@ class ConvNeXt(LoadableBackbone, BaseModule):
         channels = self.channels[stage]
         if stage == 0:
             return nn.Sequential(nn.Conv2d(self.in_channels, channels, kernel_size=4, stride=4), LayerNorm2d(channels))
+        before = self.channels[stage - 1]
         if self._dilation(stage) == 1:
-            where = dict(stride=2)
+            layer = nn.Conv2d(before, channels, kernel_size=2, stride=2)
         else:
             # The convolution keeps the resolution, and reaches as far as the blocks of the stage before it.
-            where = dict(padding='same', dilation=self._dilation(stage - 1))
-        before = self.channels[stage - 1]
-        return nn.Sequential(LayerNorm2d(before), nn.Conv2d(before, channels, kernel_size=2, **where))
-
-    @property
-    def stride(self) -> int:
-        """Return the pixels of the image per pixel of the coarsest stage that is built."""
-        return min(4 * 2 ** (len(self.stages) - 1), self.output_stride)
-
-    def _init_parameters(self):
-        """Set the initial values of the paper; those of norms and layer scales are set already."""
-        for module in self.modules():
-            if isinstance(module, (nn.Conv2d, nn.Linear)):
-                nn.init.normal_(module.weight, std=.02)
-                nn.init.zeros_(module.bias)
-
-    def _frozen_modules(self):
-        """Return the stem and the first ``frozen_stages`` stages with the layers before them."""
-        if self.frozen_stages < 0:
-            return []
-        return [*self.downsample_layers[:max(self.frozen_stages, 1)], *self.stages[:self.frozen_stages]]
-
-    def _freeze(self):
-        """Set the frozen parts to eval mode, without gradients."""
-        for module in self._frozen_modules():
-            module.eval().requires_grad_(False)
-
-    def train(self, mode: bool = True) -> 'ConvNeXt':
-        """Set training mode, except for frozen parts; return self."""
-        super().train(mode)
-        self._freeze()
-        return self
-
-    def _check_input(self, x):
-        """Raise an error for images of a wrong shape, or smaller than the stride."""
-        if x.ndim != 4 or x.shape[1] != self.in_channels:
-            raise ArgumentValueError(f'x must be images of shape (N, {self.in_channels}, H, W) for '
-                                     f'in_channels={self.in_channels}, got shape {tuple(x.shape)}')
-        if min(x.shape[2:]) < self.stride:
-            raise ArgumentValueError(f'x must be images of at least {self.stride} x {self.stride} pixels (the stride '
-                                     f'for out_indices={self.out_indices}), got H x W = {x.shape[2]} x {x.shape[3]}')
+            layer = DilatedDownsampling(before, channels, self._dilation(stage - 1))
+        return nn.Sequential(LayerNorm2d(before), layer)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the features of the stages in ``out_indices``; see the class for their shapes."""
-        self._check_input(x)
+        exporting = is_exporting()
+        if not exporting:
+            # What is exported takes images of other sizes than those at hand.
+            self._check_input(x)
         x = x.contiguous(memory_format=self.memory_format)
         outputs = []
         for i, (downsample, stage) in enumerate(zip(self.downsample_layers, self.stages)):
             x = downsample(x)
             for block in stage.children():
-                if i in self.with_cp and torch.is_grad_enabled():
-                    x = torch.utils.checkpoint.checkpoint(block, x, use_reentrant=False)
-                else:
-                    x = block(x)
+                x = run_block(block, x, i in self.with_cp and not exporting)
             if i in self.out_indices:
-                # mmcv's RoIAlign reads memory as if it were NCHW: a channels-last map gives it wrong features silently.
-                outputs.append(getattr(self, f'norm{i}')(x).contiguous())
+                outputs.append(emit(x, getattr(self, f'norm{i}', None)))
         return tuple(outputs)

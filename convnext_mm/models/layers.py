@@ -5,14 +5,39 @@ Sources: "A ConvNet for the 2020s" (arXiv:2201.03545), figure 4 and section 2.6,
 """
 import torch
 import torch.nn as nn
+import torch.nn.functional as F
+import torch.utils.checkpoint
 from torch import Tensor
 
 from convnext_mm.models.ops import block
 from convnext_mm.models.ops.compiled import compiled_block
 from convnext_mm.models.ops.tensors import BlockTensors, MLPTensors
+from convnext_mm.models.tracing import is_compiling
 
-#: torch 2.1 lacks it, and blocks compile from ``arguments.COMPILE_SINCE`` on.
-_is_compiling = getattr(torch.compiler, 'is_compiling', lambda: False)
+
+def init_weights(backbone: nn.Module) -> None:
+    """Set the initial values of the paper; those of norms and layer scales are set already."""
+    for module in backbone.modules():
+        # Parameters on the meta device have no values; drawing some would import half of torch, for seconds.
+        if isinstance(module, (nn.Conv2d, nn.Linear)) and not module.weight.is_meta:
+            nn.init.normal_(module.weight, std=.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def run_block(block: nn.Module, x: Tensor, recompute: bool) -> Tensor:
+    """Return a block's result; with ``recompute``, its activations are not kept but computed again for gradients."""
+    if recompute and torch.is_grad_enabled():
+        return torch.utils.checkpoint.checkpoint(block, x, use_reentrant=False)
+    return block(x)
+
+
+def emit(x: Tensor, norm: nn.Module | None) -> Tensor:
+    """Return a map as a backbone emits it, normalised if there is a norm.
+
+    mmcv's RoIAlign reads memory as if it were NCHW: a channels-last map gives it wrong features silently.
+    """
+    return (x if norm is None else norm(x)).contiguous()
 
 
 class LayerNorm2d(nn.LayerNorm):
@@ -37,9 +62,29 @@ class LayerNorm2d(nn.LayerNorm):
     def forward(self, x: Tensor) -> Tensor:
         """Return the normalised image, of the shape of ``x``."""
         # Compilers and tracers get what they can look into.
-        plain = _is_compiling() or torch.jit.is_tracing()
+        plain = is_compiling() or torch.jit.is_tracing()
         norm = block.plain_layer_norm if plain else block.layer_norm
         return norm(x.permute(0, 2, 3, 1), self.weight, self.bias, self.eps, self.channels_first).permute(0, 3, 1, 2)
+
+
+class DilatedDownsampling(nn.Conv2d):
+    """The 2 x 2 convolution in place of a downsampling one that would lie beyond the output stride: the size stays.
+
+    It is ``nn.Conv2d`` with ``padding='same'``, whose padding at the ends of an axis may differ, which formats for
+    export lack.
+
+    Args:
+        in_channels, out_channels (int): Channels.
+        dilation (int): Distance between the taps, in pixels.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, dilation: int) -> None:
+        super().__init__(in_channels, out_channels, kernel_size=2, padding=dilation // 2, dilation=dilation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the result, of the height and width of ``x``."""
+        more = self.dilation[0] % 2
+        return super().forward(F.pad(x, (0, more, 0, more)) if more else x)
 
 
 class DropPath(nn.Module):
@@ -163,13 +208,14 @@ class ConvNeXtBlock(nn.Module):
         x = x.contiguous(memory_format=self.memory_format)
         if not self._is_whole() or torch.jit.is_tracing():
             return self._by_parts(x)
-        if self.compiled:
+        compiles = self.compiled and not is_compiling()
+        if compiles:
             function = compiled_block(self.dwconv.in_channels)
         else:
-            # Whoever compiles a whole model gets what compilers can look into.
-            function = block.formula if _is_compiling() else block.block
+            # Whoever compiles or exports a whole model gets what compilers can look into.
+            function = block.formula if is_compiling() else block.block
         scale = self.drop_path.draw(x)
-        if scale is None and self.compiled:
+        if scale is None and compiles:
             # Blocks that drop nothing share the code of those that do.
             scale = x.new_ones(len(x), 1, 1, 1)
         return function(x, scale, self._tensors(), self.norm.eps, self.dwconv.dilation[0])

@@ -1,9 +1,9 @@
-"""The sizes of a ConvNeXt by name: blocks and channels of the four stages."""
+"""The sizes of a ConvNeXt by name: blocks and channels of the four stages; of an isotropic one, of its only stage."""
 from typing import Any, NamedTuple
 
 
 class Arch(NamedTuple):
-    """Blocks and channels of the four stages."""
+    """Blocks and channels of the stages."""
 
     depths: tuple
     channels: tuple
@@ -23,20 +23,27 @@ ARCHS = {
     'xlarge': Arch((3, 3, 27, 3), (256, 512, 1024, 2048)),
 }
 NUM_STAGES = 4
+#: The paper's isotropic models (table 2).
+ISOTROPIC_ARCHS = {
+    'isotropic_small': Arch((18,), (384,)),
+    'isotropic_base': Arch((18,), (768,)),
+    'isotropic_large': Arch((36,), (1024,)),
+}
 #: The paper's letters.
 LETTERS = dict(tiny='T', small='S', base='B', large='L', xlarge='XL')
 
 
 def arch_name(arch: Any) -> str | None:
-    """Return the key of ``ARCHS`` for something with ``depths`` and ``channels`` of four stages, or None."""
-    return next((name for name, known in ARCHS.items() if known == (tuple(arch.depths), tuple(arch.channels))), None)
+    """Return the key of ``ARCHS`` or ``ISOTROPIC_ARCHS`` for something with ``depths`` and ``channels``, or None."""
+    sizes = (tuple(arch.depths), tuple(arch.channels))
+    return next((name for name, known in {**ARCHS, **ISOTROPIC_ARCHS}.items() if known == sizes), None)
 
 
 def describe_arch(arch: Any, names: dict[str, str] | None = None) -> str:
     """Return the name and depths of something with depths and channels, such as ``small (3, 3, 27, 3)``.
 
     Args:
-        arch (Arch | Any): Has ``depths`` and ``channels`` of four stages.
+        arch (Arch | Any): Has ``depths`` and ``channels``.
         names (dict, optional): Other names for those of ``ARCHS``, such as ``LETTERS``.
     """
     name = arch_name(arch)

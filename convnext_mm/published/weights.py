@@ -1,7 +1,8 @@
 """The published weights by short names: their address, licence and accuracy.
 
 ``weights.json`` holds the classification files; the fine-tuned detectors and segmentors, and the accuracies of
-ConvNeXt, stand in ``paper.json`` and are looked up there by address. Names without ``_ema`` are the trained
+ConvNeXt, stand in ``paper.json``, those of the isotropic models in ``imagenet.json``, and are looked up there by
+address. Names without ``_ema`` are the trained
 weights, which the paper's detectors and segmentors start from; ``_ema`` is their moving average.
 """
 import json
@@ -10,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from convnext_mm.published.imagenet import published_imagenet
 from convnext_mm.published.paper import published
 
 
@@ -18,7 +20,7 @@ class Weights(NamedTuple):
 
     name: str
     url: str
-    #: A key of ``convnext_mm.ARCHS``.
+    #: A key of ``ARCHS`` or ``ISOTROPIC_ARCHS``.
     arch: str
     #: What it was trained on, or a published config for the fine-tuned models.
     data: str
@@ -39,7 +41,7 @@ class Weights(NamedTuple):
 @cache
 def weights() -> dict[str, Weights]:
     """Return all published weights by short name: one shared dict, to be read and not changed."""
-    top1 = {row['weights']: row['top1'] for row in published()['imagenet']}
+    top1 = {row['weights']: row['top1'] for row in published()['imagenet'] + published_imagenet()['isotropic']}
     rows = json.loads(Path(__file__).with_name('weights.json').read_text(encoding='utf-8'))['imagenet']
     table = {}
     for name, row in rows.items():

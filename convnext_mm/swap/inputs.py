@@ -1,4 +1,7 @@
-"""Give a ConvNeXt the images that its weights were trained with: RGB, ImageNet's statistics, whole strides."""
+"""Give a ConvNeXt the images that its weights were trained with: RGB, ImageNet's statistics, whole strides.
+
+Images of another number of channels, and what normalises them, stay as they are: nobody publishes statistics of them.
+"""
 from math import lcm
 
 from convnext_mm.swap.edits import MISSING
@@ -24,17 +27,34 @@ def set_inputs(edits, stride):
     """
     steps = _find_steps(edits)
     normalising = [(path, node) for path, node in steps if type_name(node).endswith('Normalize')]
+    if _read_rgb(edits):
+        _set_colours(edits, steps, normalising)
+    for path, node in _preprocessors(edits):
+        _set_padding(edits, path, node, stride)
+
+
+def _read_rgb(edits):
+    """Return whether every backbone that was put in reads images of three channels."""
+    return all(change.new.get('in_channels', len(MEAN)) == len(MEAN) for change in edits.changes
+               if change.is_backbone and isinstance(change.new, dict))
+
+
+def _preprocessors(edits):
+    return [(path, node) for path, node in walk(edits.cfg) if path and path[-1] == 'data_preprocessor']
+
+
+def _set_colours(edits, steps, normalising):
+    """Set the statistics and the order of channels of everything that knows them."""
     for path, node in normalising:
         _set_statistics(edits, path, node, 'to_rgb')
     is_rgb = any(node.get('channel_order') == 'rgb' for _, node in walk(edits.cfg))
-    preprocessors = [(path, node) for path, node in walk(edits.cfg) if path and path[-1] == 'data_preprocessor']
+    preprocessors = _preprocessors(edits)
     for path, node in preprocessors:
         outermost = path == ('model', 'data_preprocessor') and 'data_preprocessor' not in node
         if node.get('mean') is not None or outermost and not normalising:
             _set_statistics(edits, path, node, 'to_rgb' if 'to_rgb' in node else 'bgr_to_rgb', is_rgb)
             if node.get('rgb_to_bgr'):
                 edits.set((*path, 'rgb_to_bgr'), False, _ORDER)
-        _set_padding(edits, path, node, stride)
     for path, node in walk(edits.get(('model',)), ('model',)):
         if path[-1] == 'img_norm_cfg' and node.get('mean'):  # A tracker's, of the crops that it compares.
             _set_statistics(edits, path, node, 'to_rgb', is_rgb)
@@ -67,9 +87,14 @@ def _set_padding(edits, path, node, stride):
 
 
 def _set_statistics(edits, path, node, order_key, is_rgb=False):
-    """Set mean, deviation and order of channels; images of several times three channels keep their order."""
+    """Set mean, deviation and order of channels; images of several times three channels keep their order.
+
+    A number of means that three does not divide is of images that another part of the model reads, and stays.
+    """
     old = node.get('mean')
-    times = max(len(old) // 3, 1) if old is not None else 1
+    times, left = divmod(len(old), len(MEAN)) if old is not None and len(old) > 1 else (1, 0)
+    if left:
+        return
     for key, values in (('mean', MEAN), ('std', STD)):
         if list(map(float, node.get(key) or ())) != [*values] * times:
             edits.set((*path, key), [*values] * times, _REASON)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from convnext_mm.published.archs import LETTERS
 from convnext_mm.swap.edits import MISSING, plain
+from convnext_mm.swap.imports import to_code
 from convnext_mm.swap.swap import Swap
 
 WIDTH = 120
@@ -14,8 +15,19 @@ _INDENT = '    '
 def format_leaf(swap: Swap, base: str) -> str:
     """Return the text of a config that has the original as ``_base_`` and holds what was changed."""
     tree, comments = _collect(swap)
+    return _format_file(swap, [f'_base_ = {base!r}'], tree, comments)
+
+
+def format_pure(swap: Swap) -> str:
+    """Return the text of a pure Python config that needs no base: what it imports, and the whole of it."""
+    statements, tree = to_code(swap.config)
+    return _format_file(swap, statements, tree, _collect(swap)[1])
+
+
+def _format_file(swap, statements, tree, comments):
+    """Return the text of a config: statements, and ``{key: value}`` with a reason above each change."""
     lines = [f'"""{Path(swap.config.filename or "model").stem} with a {_backbone_name(swap)} backbone."""',
-             f'_base_ = {base!r}', '']
+             *statements, '']
     for key, value in tree.items():
         if (key,) in comments:
             lines.append(f'# {comments[key,]}')

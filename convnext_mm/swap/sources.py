@@ -7,10 +7,14 @@ import math
 from typing import NamedTuple
 
 import torch
+from mmengine.config import ConfigDict
 from mmengine.registry import MODELS
 
 from convnext_mm.published.archs import ARCHS, NUM_STAGES
+from convnext_mm.published.roadmap import STEPS, design_of
+from convnext_mm.swap.edits import plain
 from convnext_mm.swap.errors import NO_IMAGE, OWN, PACKAGE, STRUCTURE, RefusedError
+from convnext_mm.swap.imports import to_objects
 from convnext_mm.utils.configs import type_name
 
 
@@ -161,6 +165,12 @@ def _convnext(cfg, scope):
     return _select(_stages(channels), cfg.get('out_indices', default))
 
 
+def _modernized_resnet(cfg, scope):
+    design = design_of(cfg.get('regime', 'resnet50'), cfg.get('step', STEPS[-1].name))
+    design = design._replace(width=design.width // cfg.get('width_divisor', 1))
+    return _select(_stages(design.channels), cfg.get('out_indices', range(NUM_STAGES)))
+
+
 def _poolformer(cfg, scope):
     return _select([Feature(i // 2, 4 * 2 ** (i // 2), None) for i in range(7)], cfg.get('out_indices', -1))
 
@@ -186,7 +196,7 @@ FAMILIES = {
     'Darknet': _darknet,
     'MobileNetV2': _mobilenet_v2, 'MobileNetV3': _mobilenet_v3, 'EfficientNet': _efficientnet,
     'VisionTransformer': _vit, 'BEiT': _vit, 'MAE': _vit,
-    'ConvNeXt': _convnext, 'PoolFormer': _poolformer, 'SSDVGG': _ssd_vgg,
+    'ConvNeXt': _convnext, 'ModernizedResNet': _modernized_resnet, 'PoolFormer': _poolformer, 'SSDVGG': _ssd_vgg,
 }
 
 
@@ -221,6 +231,7 @@ def measure_features(cfg, scope):
     """
     name, size = cfg.get('type'), 256
     cfg = {**cfg, **{key: False if cfg[key] is True else None for key in ('init_cfg', 'pretrained') if key in cfg}}
+    cfg = plain(ConfigDict(to_objects(cfg)))
     try:
         maps = _run_backbone(cfg, scope, size)
         features = tuple(Feature(_level(size / m.shape[-1]), size / m.shape[-1], m.shape[1]) for m in maps)

@@ -47,7 +47,7 @@ def _lighten(node):
         node['num'] = min(node['num'], REGIONS)
     if isinstance(node.get('max_per_img'), int):
         node['max_per_img'] = min(node['max_per_img'], REGIONS)
-    if node.get('type') == 'MMSyncBN':  # It asks for a process group when it is built.
+    if type_name(node) == 'MMSyncBN':  # It asks for a process group when it is built.
         node['type'] = 'BN'
     node.pop('use_autocast', None)  # Mixed precision needs an accelerator, and changes no structure.
     if node.get('num_cp'):  # Recomputing activations takes a package, and changes no value.

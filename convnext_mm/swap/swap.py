@@ -15,6 +15,7 @@ from convnext_mm.swap.channels import set_channels
 from convnext_mm.swap.consumers import find_reads
 from convnext_mm.swap.edits import Change, Edits, dotted
 from convnext_mm.swap.errors import NOT_A_MODEL, STRUCTURE, RefusedError
+from convnext_mm.swap.imports import read_names, to_objects
 from convnext_mm.swap.inputs import set_inputs
 from convnext_mm.swap.optimizer import drop_path_rate, set_optimizer
 from convnext_mm.swap.slots import find_slots
@@ -22,6 +23,9 @@ from convnext_mm.swap.sources import emitted
 from convnext_mm.utils.arguments import check_flag
 from convnext_mm.utils.configs import is_segmentor, type_name, walk
 from convnext_mm.utils.errors import ArgumentTypeError, ArgumentValueError
+
+#: Names of the argument of a backbone that says how many channels its images have.
+INPUT_CHANNELS = ('in_channels', 'in_chans', 'in_channel', 'img_channels')
 
 
 class Swap(NamedTuple):
@@ -73,7 +77,7 @@ def swap(cfg: Config, arch: str | Mapping = 'tiny', pretrained: str | None = 'au
     if not isinstance(output_stride, str) or output_stride != 'auto':
         parse_output_stride(output_stride)
     weight = _choose_weights(arch, pretrained)
-    edits = Edits(cfg.to_dict())
+    edits = Edits(read_names(cfg))
     model = edits.get(('model',), None)
     if not isinstance(model, dict) or not model:
         raise RefusedError(NOT_A_MODEL, 'the config has no model: it is a part of configs, a schedule for instance')
@@ -86,7 +90,7 @@ def swap(cfg: Config, arch: str | Mapping = 'tiny', pretrained: str | None = 'au
     _warn(edits, weight)
     if optimizer:
         set_optimizer(edits, arch, weight)
-    return Swap(Config(edits.cfg, filename=cfg.filename), edits.changes, edits.warnings)
+    return Swap(Config(to_objects(edits.cfg), filename=cfg.filename), edits.changes, edits.warnings)
 
 
 def _choose_weights(arch, pretrained):
@@ -141,8 +145,9 @@ def _make_backbone(old, arch, weight, levels, output_stride, rate):
     """Return the settings of a ConvNeXt that emits the stages ``levels``, with what carries over from the old one."""
     is_v2 = bool(weight) and 'convnextv2' in posixpath.basename(weight)
     new = dict(type='convnext_mm.ConvNeXt', arch=arch)
-    if old.get('in_channels', 3) != 3 and isinstance(old.get('in_channels'), int):
-        new['in_channels'] = old['in_channels']
+    channels = next((old[key] for key in INPUT_CHANNELS if isinstance(old.get(key), int)), 3)
+    if channels != 3:
+        new['in_channels'] = channels
     if levels != [*range(NUM_STAGES)]:
         new['out_indices'] = tuple(levels)
     if output_stride != OUTPUT_STRIDES[-1]:
@@ -170,7 +175,8 @@ def _warn(edits, weight):
         edits.warnings.append('the teacher gets images normalised for a ConvNeXt now: see that it was trained so')
     for change in edits.changes:
         if isinstance(change.new, dict) and change.new.get('in_channels', 3) != 3:
-            edits.warnings.append(f"images of {change.new['in_channels']} channels keep the order they are read in")
+            edits.warnings.append(f"images of {change.new['in_channels']} channels keep the order they are read in, "
+                                  'and the mean and deviation by which they are normalised')
 
 
 def _drop_leftovers(edits):

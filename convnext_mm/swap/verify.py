@@ -13,7 +13,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.logging import MessageHub
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import MODELS
 
 from convnext_mm.models.convnext import ConvNeXt
 from convnext_mm.swap.edits import plain
@@ -21,6 +21,8 @@ from convnext_mm.swap.errors import MissingPackageError, NoKernelError, Verifica
 from convnext_mm.swap.samples import BATCH, random_batch
 from convnext_mm.swap.stand_alone import fix_size, loads_masks, make_stand_alone, semantic_scale
 from convnext_mm.utils.configs import type_name, walk
+from convnext_mm.utils.errors import describe_error
+from convnext_mm.utils.scopes import default_scope
 
 #: Height and width of the images, tried in turn: some heads need more points than a small image has.
 SIZES = ((128, 128), (224, 224), (320, 320))
@@ -57,7 +59,7 @@ def verify(cfg: Config, swapped: bool = True) -> Verification:
         VerificationError: What does not work, and where; NoKernelError and MissingPackageError among them.
     """
     started = time.monotonic()
-    if util.find_spec(_scope(cfg)) is None:
+    if _scope(cfg) and util.find_spec(_scope(cfg)) is None:
         raise MissingPackageError('build', f'{_scope(cfg)}, whose config it is, is not installed')
     with _silent(), tempfile.TemporaryDirectory() as folder:
         settings = make_stand_alone({'data_preprocessor': cfg.get('data_preprocessor'), **cfg.model}, Path(folder))
@@ -67,18 +69,25 @@ def verify(cfg: Config, swapped: bool = True) -> Verification:
 
 
 def _scope(cfg):
-    return cfg.get('default_scope') or 'mmengine'
+    return cfg.get('default_scope', 'mmengine')
 
 
 def _try_sizes(cfg, settings, sizes, swapped):
-    """Return what ``_step`` finds at the first size; where that may be too small, at the next one."""
-    size, *larger = sizes
-    try:
-        return _step(cfg, settings, size, swapped)
-    except VerificationError as error:
-        if not larger or type(error) is not VerificationError or error.stage not in ('loss', 'prediction'):
-            raise
-    return _try_sizes(cfg, settings, larger, swapped)
+    """Return what ``_step`` finds at the first size; where that may be too small, at the next one.
+
+    Where all fail, the error is that of the first, not that of a fallback.
+    """
+    first = None
+    for size in sizes:
+        try:
+            return _step(cfg, settings, size, swapped)
+        except VerificationError as error:
+            if type(error) is not VerificationError:
+                raise  # The model cannot be tried here, whatever the size.
+            first = first or error
+            if error.stage not in ('loss', 'prediction'):
+                break
+    raise first
 
 
 def verify_necks(cfg: Config) -> None:
@@ -120,7 +129,7 @@ def _step(cfg, settings, size, swapped):
     size = PERSON if type_name(settings) == 'BaseReID' else size
     batch = dict(shrink=semantic_scale(cfg), masks=loads_masks(cfg))
     in_parts = type_name(settings) in _TRAINED_IN_PARTS
-    with DefaultScope.overwrite_default_scope(_scope(cfg)):
+    with default_scope(_scope(cfg)):
         torch.manual_seed(0)
         # Some losses ask the runner how far training is.
         MessageHub.get_current_instance().update_info_dict(dict(iter=0, epoch=0))
@@ -186,7 +195,7 @@ def _at(stage):
         kernel = _KERNEL.search(text)
         if kernel:
             raise NoKernelError(stage, kernel.group(1)) from error
-        message = f'{stage}: {type(error).__name__}: {text[:300]}'
+        message = f'{stage}: {describe_error(error)}'
         if isinstance(error, ImportError) or 'is not installed' in text or 'lease install' in text:
             raise MissingPackageError(stage, message) from error
         raise VerificationError(stage, message) from error
@@ -234,4 +243,8 @@ def _predict(model, batch):
         except Exception as error:
             if _KERNEL.search(str(error)):
                 raise
-            model(**batch, mode='tensor')
+            try:
+                model(**batch, mode='tensor')
+            except Exception as later:
+                # What went wrong first counts, not the fallback, unless nothing can be tried here.
+                raise later if _KERNEL.search(str(later)) else error

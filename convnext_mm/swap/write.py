@@ -6,8 +6,10 @@ from pathlib import Path
 from mmengine.config import Config
 
 from convnext_mm.swap.edits import Change, dotted
-from convnext_mm.swap.leaf import format_leaf
+from convnext_mm.swap.imports import is_pure, read_names
+from convnext_mm.swap.leaf import format_leaf, format_pure
 from convnext_mm.swap.swap import Swap
+from convnext_mm.utils.config_reading import read_file
 from convnext_mm.utils.errors import UserError
 from convnext_mm.utils.files import check_place, whole_file
 from convnext_mm.utils.text import format_table
@@ -43,6 +45,16 @@ def check_target(target: str | Path, config: Config) -> None:
     check_place('--out', target)
 
 
+def format_config(swap: Swap, base: str, full: bool = False) -> str:
+    """Return the text of a swapped config: a leaf on ``base``, or the whole of it.
+
+    Of a pure Python config it is always the whole, as mmengine takes no such base by its path.
+    """
+    if is_pure(swap.config):
+        return format_pure(swap)
+    return swap.config.pretty_text if full else format_leaf(swap, base)
+
+
 def write_config(swap: Swap, source: str, target: str | Path, full: bool = False) -> None:
     """Write a swapped config; the file appears once it is complete and loads as the swapped config.
 
@@ -50,16 +62,16 @@ def write_config(swap: Swap, source: str, target: str | Path, full: bool = False
         swap (Swap): The config with its changes.
         source (str): The original, as a path or as ``package::name``.
         target (str | Path): The file to write.
-        full (bool): Write the whole config, which loads anywhere. Defaults to False.
+        full (bool): Write the whole config, which loads anywhere. Defaults to False; a pure Python config is always
+            written whole.
 
     Raises:
         UserError: The file cannot be written, or does not load as the swapped config.
     """
     check_target(target, swap.config)
-    texts = [swap.config.pretty_text] if full else (format_leaf(swap, base) for base in _bases(source, swap, target))
     with whole_file(target) as file:
-        for text in texts:
-            file.write_text(text, encoding='utf-8')
+        for base in [source] if full else _bases(source, swap, target):
+            file.write_text(format_config(swap, base, full), encoding='utf-8')
             if _loads_as(file, swap.config):
                 return
         raise UserError(f'a short config on {source} would not load as the swapped one: write the whole with --full')
@@ -77,10 +89,10 @@ def _bases(source, swap, target):
 
 def _loads_as(file, config):
     try:
-        loaded = Config.fromfile(file)
+        loaded = read_file(file)
     except Exception:  # A base may raise anything under this name; the next name may load.
         return False
-    return _without_scopes(loaded.to_dict()) == _without_scopes(config.to_dict())
+    return _without_scopes(read_names(loaded)) == _without_scopes(read_names(config))
 
 
 def _without_scopes(node):

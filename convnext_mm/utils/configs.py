@@ -23,7 +23,12 @@ def is_segmentor(model: Any) -> bool:
     return 'decode_head' in model if isinstance(model, Mapping) else hasattr(model, 'decode_head')
 
 
-def leaf_datasets(dataset: Mapping, key: str) -> Iterator[tuple[str, Mapping]]:
+def is_classifier(model: Any) -> bool:
+    """Return whether a model, or the config of one, is one of mmpretrain's classifiers."""
+    return (type_name(model) if isinstance(model, Mapping) else type(model).__name__).endswith('Classifier')
+
+
+def leaf_datasets(dataset: Mapping, key: str) -> Iterator[tuple[str, Any]]:
     """Yield (config key, data set) of every data set inside wrappers such as RepeatDataset and ConcatDataset.
 
     Args:

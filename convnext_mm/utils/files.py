@@ -3,7 +3,8 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from convnext_mm.utils.errors import UserError
@@ -26,6 +27,9 @@ def _written(path):
 
 def _sync(path):
     """Wait until the disk has a file, or the names in a folder."""
+    if not hasattr(os, 'O_DIRECTORY'):
+        # Windows opens no folder, and synchronises no file that is open for reading.
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -48,8 +52,8 @@ def whole_file(path: str | Path, durable: bool = False) -> Iterator[Path]:
         WriteError: It cannot be written; whatever stood there is untouched.
     """
     path = Path(path)
-    # Keep the ending: libraries choose the format by it.
-    temporary = path.with_name(f'.{path.stem}.{os.getpid()}.partial{path.suffix}')
+    # Keep the ending: libraries choose the format by it. A name of full length leaves no room for more.
+    temporary = path.with_name(f'.{path.stem[:40]}.{os.getpid()}.partial{path.suffix}')
     try:
         with _written(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,10 +89,25 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
 
 
 def replace_folder(new: str | Path, path: str | Path) -> None:
-    """Rename the folder ``new`` to ``path``, and remove the folder that was there."""
-    if os.path.exists(path):
-        shutil.rmtree(path)
-    os.rename(new, path)
+    """Rename the folder ``new`` to ``path``, and then remove the folder that was there.
+
+    The old one is renamed aside, and back if the new one cannot take its place.
+    """
+    path = Path(os.path.abspath(path))
+    old, is_there = path.with_name(f'.{path.name}.{os.getpid()}.old'), os.path.lexists(path)
+    if is_there:
+        shutil.rmtree(old, ignore_errors=True)
+        os.rename(path, old)
+    try:
+        os.rename(new, path)
+    except OSError:
+        if is_there:
+            os.rename(old, path)
+        raise
+    if old.is_symlink():
+        old.unlink()
+    elif is_there:
+        shutil.rmtree(old)
 
 
 def png_name(image_path: str | Path, folder: str | Path) -> str:
@@ -107,26 +126,65 @@ def png_name(image_path: str | Path, folder: str | Path) -> str:
     return Path(relative).with_suffix('.png').as_posix()
 
 
-def check_place(argument: str, path: str | Path) -> None:
-    """Make sure that ``path`` can be written, without writing anything.
+def png_names(image_paths: Iterable[str | Path], folder: str | Path) -> dict[str, str]:
+    """Return ``{path of an image: its png_name}``, a number behind those that would meet.
+
+    Args:
+        image_paths (Iterable[str | Path]): The images.
+        folder (str | Path): As in :func:`png_name`.
+    """
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    numbers: Counter[str] = Counter()
+    for path in dict.fromkeys(map(str, image_paths)):
+        name = png_name(path, folder)
+        stem = name.removesuffix('.png')
+        while name in taken:
+            numbers[stem] += 1
+            name = f'{stem}_{numbers[stem] + 1}.png'
+        taken.add(name)
+        names[path] = name
+    return names
+
+
+def check_place(argument: str, path: str | Path, is_folder: bool = False) -> None:
+    """Make sure that a file or folder can be written, by a file without a name that is gone at once.
 
     Args:
         argument (str): Names the argument in the message, such as ``--out``.
-        path (str | Path): A file or folder to be written later.
+        path (str | Path): What is to be written later. A regular file will be replaced, a folder added to.
+        is_folder (bool): Whether it is a folder. Defaults to False: it is a file.
 
     Raises:
-        UserError: A file stands where a folder is needed, or there is no permission.
+        UserError: Something else stands there, a file stands where a folder is needed, or nothing can be written.
     """
     name, path = str(path), Path(path).absolute()
-    folder = path
+    fault = _wrong_kind(path, is_folder)
+    folder = path if is_folder else path.parent
     while not os.path.lexists(folder):
         folder = folder.parent
-    # A file that is there will be replaced by renaming, which needs permission for its folder.
-    folder = folder.parent if folder == path and not path.is_dir() else folder
-    if not folder.is_dir():
-        raise UserError(f'{argument} {name!r} cannot be written: {folder} is not a folder')
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f'{argument} {name!r} cannot be written: no permission to write in {folder}')
+    if not fault and not folder.is_dir():
+        fault = f'{folder} is not a folder'
+    if not fault:
+        try:
+            # Ask the file system itself: root has every permission, also where no file can be made.
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            fault = f'no file can be made in {folder} ({error.strerror})'
+    if fault:
+        raise UserError(f'{argument} {name!r} cannot be written: {fault}; give another '
+                        f'{"folder" if is_folder else "file"}')
+
+
+def _wrong_kind(path, is_folder):
+    """Return in words what stands at ``path`` that is neither missing nor of the right kind; None if nothing does."""
+    if is_folder or not os.path.exists(path):
+        return None
+    if path.is_dir():
+        return 'it is a folder'
+    # Renaming a file over a device takes the device away from everybody.
+    return None if path.is_file() else 'it is no regular file'
 
 
 def check_work_dir(work_dir: str | Path) -> None:

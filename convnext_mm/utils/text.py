@@ -23,3 +23,8 @@ def shorten(names: Iterable, most: int = 5) -> str:
     """Return names separated by commas, cut after ``most``: ``shorten('abc', 2)`` is ``a, b and 1 more``."""
     names = list(map(str, names))
     return ', '.join(names[:most]) + (f' and {len(names) - most} more' if len(names) > most else '')
+
+
+def printable(name: object) -> str:
+    """Return a name as text for one line of a log: as it is, or escaped if it has line breaks or no valid letters."""
+    return str(name) if str(name).isprintable() else ascii(str(name))

@@ -8,7 +8,6 @@ from itertools import groupby
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from convnext_mm.engine.optimizers.layer_decay import (
@@ -18,11 +17,12 @@ from convnext_mm.engine.optimizers.layer_decay import (
     find_backbones,
     get_layer_id,
 )
+from convnext_mm.engine.schedule_limits import describe_limit, find_limits, limited_rate
 from convnext_mm.evaluation.cost import build_on_meta
 from convnext_mm.utils.configs import type_name
 from convnext_mm.utils.errors import UserError
-from convnext_mm.utils.files import whole_file
 from convnext_mm.utils.text import format_table
+from convnext_mm.visualization.figures import save_figure
 
 CONSTRUCTOR = LayerDecayOptimWrapperConstructor.__name__
 _UNIT = re.compile(r'(?:(downsample_layers)\.(\d+)|(stages)\.(\d+)\.(\d+)|norm(\d+))(?=\.)')
@@ -43,20 +43,10 @@ def show_config(cfg: Config, file: str | Path) -> str:
                         f"config of a model with optim_wrapper.constructor='convnext_mm.{CONSTRUCTOR}' and "
                         'optim_wrapper.paramwise_cfg.decay_rate')
     constructor = LayerDecayOptimWrapperConstructor(wrapper, wrapper.get('paramwise_cfg'))
-    model = build_model(cfg)
+    model = build_on_meta(cfg)
     groups = constructor.group_parameters(model)
     draw_config(cfg, model, groups, file)
     return format_config(cfg, model, groups)
-
-
-def build_model(cfg: Config) -> nn.Module:
-    """Build the model of a config on the meta device, or where a part of it cannot live there, on the CPU."""
-    try:
-        return build_on_meta(cfg)
-    except (NotImplementedError, RuntimeError):
-        # Some backbones read values, such as their drop path rates, from a tensor while they are built.
-        init_default_scope(cfg.get('default_scope', 'mmengine'))
-        return MODELS.build(cfg.model)
 
 
 def name_modules(names: Iterable[str], backbones: Iterable[str]) -> str:
@@ -92,7 +82,15 @@ def format_config(cfg: Config, model: nn.Module, groups: list[dict]) -> str:
         (g['layer_id'], name_modules(g['param_names'], backbones), f'{sum(p.numel() for p in g["params"]):,}',
          f'{g["lr_scale"]:.4g}', f'{g["lr"]:.4g}', f'{g["weight_decay"]:g}') for g in groups), left=2)
     return (f'layer decay {settings.decay_rate:g}, {settings.get("decay_type", DECAY_TYPES[0])}; base rate '
-            f'{cfg.optim_wrapper.optimizer.lr:g}; {total:,} parameters in {len(groups)} groups\n{table}')
+            f'{cfg.optim_wrapper.optimizer.lr:g}; {total:,} parameters in {len(groups)} groups\n{table}'
+            + ''.join(f'\n{told}' for told in _lifted(cfg, groups).values()))
+
+
+def _lifted(cfg, groups):
+    """Return {limit: what it does, in words} of the schedules that lift the rates of some groups."""
+    rates = [group['lr'] for group in groups]
+    limits = find_limits(cfg.get('param_scheduler'))
+    return {limit: told for limit in limits if (told := describe_limit(limit, rates))}
 
 
 def units_by_depth(depths: Sequence[int]) -> list[str]:
@@ -149,6 +147,8 @@ def draw_config(cfg: Config, model: nn.Module, groups: list[dict], file: str | P
     steps = rates_by_depth(groups, prefix, depths)
     _draw_steps(left, own, [rate for _, rate in steps])
     _label_layers(left, steps)
+    for limit in _lifted(cfg, groups):
+        _draw_limit(left, limit, [rate for _, rate in steps])
     for decay_type in DECAY_TYPES:
         _draw_steps(right, decay_type, [base * s for s in scales_by_depth(depths, settings.decay_rate, decay_type)])
     for axes in (left, right):
@@ -157,11 +157,7 @@ def draw_config(cfg: Config, model: nn.Module, groups: list[dict], file: str | P
     right.set_title(f'layer_wise against stage_wise at {settings.decay_rate:g}', loc='left')
     right.legend(frameon=False, loc='upper left')
     _label_rates(left, base)
-    try:
-        with whole_file(file) as temporary:
-            figure.savefig(temporary, format='png', dpi=120)
-    finally:
-        plt.close(figure)
+    save_figure(figure, file, dpi=120)
 
 
 def _label_rates(axes, base):
@@ -178,6 +174,15 @@ def _draw_steps(axes, decay_type, rates):
     first = decay_type == DECAY_TYPES[0]
     axes.step(range(len(rates)), rates, where='mid', lw=2, marker='o', ms=3.5, label=decay_type,
               color='#0b62a8' if first else '#c2410c', ls='-' if first else (0, (5, 2)))
+
+
+def _draw_limit(axes, limit, rates):
+    """Draw the rates to which a schedule leads those of layer decay."""
+    places, lifted = range(len(rates)), [limited_rate(rate, limit) for rate in rates]
+    axes.fill_between(places, rates, lifted, step='mid', color='#b91c1c', alpha=.12, lw=0)
+    axes.step(places, lifted, where='mid', lw=1.5, ls=':', color='#b91c1c',
+              label=f'what {limit.kind} with {limit.setting}={limit.value:g} makes of it')
+    axes.legend(frameon=False, loc='best')
 
 
 def _label_layers(axes, steps):

@@ -11,18 +11,19 @@ from PIL import Image
 from convnext_mm.apis import demo
 from convnext_mm.apis.cli import main as run_command
 from convnext_mm.datasets import shapes
-from tests.helpers.paths import ROOT
+from convnext_mm.datasets.sources import build_unread
+from convnext_mm.utils.config_files import find_config
 
 for _toolbox in ('mmdet', 'mmseg'):
     pytest.importorskip(_toolbox, reason=f'the demo needs {_toolbox}')
 
 CASCADE, UPERNET = demo.MODELS
-FAMILIES = {'configs/demo/cascade.py': 'configs/cascade/_base_.py',
-            'configs/demo/upernet.py': 'configs/upernet/_base_.py'}
+FAMILIES = {'convnext_mm::demo/cascade.py': 'convnext_mm::cascade/_base_.py',
+            'convnext_mm::demo/upernet.py': 'convnext_mm::upernet/_base_.py'}
 
 
 def load(path):
-    return Config.fromfile(ROOT / path)
+    return Config.fromfile(find_config(path))
 
 
 def leaves(node, path=()):
@@ -105,11 +106,13 @@ class TestConfigs:
         assert sum(p.numel() for p in model.parameters()) < 6e6
 
     def test_classes_are_those_of_the_generated_data(self, path):
+        from mmengine.registry import init_default_scope
         cfg = load(path)
+        init_default_scope(cfg.default_scope)
         names = shapes.CLASSES if 'cascade' in path else shapes.SEMANTIC_CLASSES
         for split in ('train', 'val', 'test'):
-            meta = cfg[f'{split}_dataloader'].dataset.metainfo
-            assert tuple(meta.classes) == names and len(meta.palette) == len(names)
+            meta = build_unread(cfg[f'{split}_dataloader'].dataset, split).metainfo
+            assert tuple(meta['classes']) == names and len(meta['palette']) == len(names)
         heads = {value for where, value in leaves(cfg.model) if where[-1] == 'num_classes'}
         assert heads == {len(names)}
 
@@ -199,7 +202,7 @@ def test_exit_codes(tmp_path, monkeypatch, capsys, outcome, quick, code, said):
             raise outcome
         return outcome
     monkeypatch.setattr(demo, '_run', job)
-    assert demo.run(ROOT, tmp_path, quick) == code
+    assert demo.run(tmp_path, quick) == code
     assert said in capsys.readouterr().out
 
 
@@ -212,7 +215,7 @@ def test_a_sheet_shows_the_first_pictures(tmp_path):
 
 
 def test_the_whole_job(tmp_path, capsys):
-    assert demo.run(ROOT, tmp_path, quick=True) == 0
+    assert demo.run(tmp_path, quick=True) == 0
     shown = capsys.readouterr().out
     for text in ('about a minute', 'draw 8 images', 'epoch 1, 1/2, loss ', '--show-dir', 'train UPerNet', 'box AP',
                  'mask AP', 'mIoU', 'total time', 'work_dirs/demo/pictures'):

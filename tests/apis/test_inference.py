@@ -23,15 +23,17 @@ def test_a_cut_image_is_found_whatever_the_decoder_makes_of_it(tmp_path, ending)
         inference.Predictor.load(lenient, 1, cut)
 
 
+def test_images_in_a_file_are_counted_but_not_the_previews_of_a_camera(tmp_path):
+    loader = Namespace(transforms=[lambda results: dict(img=np.zeros((96, 128, 3), np.uint8))])
+    picture = Image.new('RGB', (128, 96))
+    for name, kind, frames in (('a.gif', 'GIF', 1), ('b.gif', 'GIF', 3), ('c.tif', 'TIFF', 2), ('d.jpg', 'MPO', 2)):
+        others = [Image.new('RGB', (128, 96), (9 * i, 200, 50)) for i in range(1, frames)]
+        picture.save(tmp_path / name, kind, save_all=True, append_images=others)
+        assert inference.Predictor.load(loader, 1, tmp_path / name).frames == (1 if kind == 'MPO' else frames)
+
+
 def test_only_neighbours_of_one_shape_share_a_batch():
     items = [Namespace(data=dict(inputs=torch.empty(shape)), name=i)
              for i, shape in enumerate([(1, 2), (1, 2), (1, 2), (2, 1), (1, 2)])]
     assert [[item.name for item in batch] for batch in inference.batches(items, 2)] == [[0, 1], [2], [3], [4]]
     assert [[item.name for item in batch] for batch in inference.batches(items, 9)] == [[0, 1, 2], [3], [4]]
-
-
-@pytest.mark.parametrize(('image', 'expected'), [
-    (np.array([[[1, 2, 3]]]), (3, 2, 1)), (np.array([[7]]), (7, 7, 7)), (np.array([[[7]]]), (7, 7, 7)),
-    (np.array([[[1, 2, 3, 255]]]), (3, 2, 1)), (np.array([[[-5., 2.5, 300.]]]), (255, 2, 0))])
-def test_what_mm_loads_becomes_rgb(image, expected):
-    assert tuple(inference.to_rgb(image)[0, 0]) == expected

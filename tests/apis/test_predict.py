@@ -11,7 +11,7 @@ from PIL import Image
 
 from convnext_mm.apis.cli import main as run_command
 from convnext_mm.datasets import shapes
-from convnext_mm.utils.errors import UserError
+from convnext_mm.utils.files import WriteError
 from tests.helpers.models import randomise
 from tests.helpers.paths import ROOT
 
@@ -96,7 +96,7 @@ def test_every_kind_of_image(kind, checkpoints, photos, tmp_path, capsys):
     assert content['info']['skipped'] == [str(photos / name) for name in BROKEN]
     assert [os.path.relpath(i['file_name'], photos) for i in content['images']] == GOOD
     assert [i['picture'] for i in content['images']] == [
-        f'pictures/{name}.png' for name in ('a', 'alpha', 'deep', 'grey', 'a_2', 'turned')]
+        f'pictures/{name}.png' for name in ('a', 'alpha', 'deep', 'grey', 'sub/a', 'turned')]
     assert {(i['width'], i['height']) for i in content['images'] if 'turned' not in i['file_name']} == {(128, 96)}
     turned, = (i for i in content['images'] if 'turned' in i['file_name'])
     assert (turned['width'], turned['height']) == (96, 128), 'by EXIF'
@@ -168,26 +168,6 @@ def test_score_threshold(checkpoints, photos, tmp_path):
     assert scores(middle) == [s for s in every if s >= middle] != every
 
 
-def test_inputs(photos, monkeypatch):
-    monkeypatch.chdir(photos)
-    (photos / 'odd[1].png').write_bytes((photos / 'a.png').read_bytes())
-    for inputs, expected in (
-            (['sub'], ['sub/a.png']),
-            (['*.png'], ['a.png', 'alpha.png', 'cut.png', 'deep.png', 'grey.png', 'odd[1].png']),
-            (['sub/a.png', '**/a.png'], ['sub/a.png', 'a.png']), (['odd[1].png'], ['odd[1].png']),
-            (['notes.txt'], ['notes.txt']), (['a.png', './a.png', str(photos / 'a.png')], ['a.png'])):
-        assert [str(file) for file in command.find_images(inputs, 'out')] == expected
-    for wrong in ('gone.jpg', '*.webp', 'empty'):
-        (photos / 'empty').mkdir(exist_ok=True)
-        with pytest.raises(UserError, match=f'input {wrong!r}'.replace('*', r'\*')):
-            command.find_images(['a.png', wrong], 'out')
-
-
-def test_names_never_meet():
-    names = ['x/a.png', 'y/a.png', 'a_2.png', 'z/a.jpg', 'b.png']
-    assert command.output_names([Path(name) for name in names]) == ['a', 'a_2', 'a_2_2', 'a_3', 'b']
-
-
 @pytest.mark.parametrize(('kind', 'arguments', 'message'), [
     ('detector', ['--batch-size', '0'], '--batch-size must be 1 or more, got 0'),
     ('detector', ['--score-thr', '1.5'], '--score-thr must be from 0 to 1, got 1.5'),
@@ -203,11 +183,134 @@ def test_mistakes(kind, arguments, message, checkpoints, photos, capsys, monkeyp
     assert not (photos.parent / 'predictions').exists()
 
 
-def test_too_large_a_batch(checkpoints, photos, tmp_path, monkeypatch, capsys):
-    def fail(self, batch):
-        raise torch.cuda.OutOfMemoryError
+class Failing:
+    """In the place of a predictor's call: fails where a batch has a certain image, or too many."""
 
-    monkeypatch.setattr(inference.Predictor, '__call__', fail)
-    assert predict(CONFIGS['detector'], checkpoints['detector'], photos / 'a.png', '--out-dir', tmp_path / 'out',
-                   '--batch-size', 8) == 2
-    assert '--batch-size 8: 1 images of 128 x 96 pixels do not fit' in capsys.readouterr().err
+    def __init__(self, monkeypatch, error, numbers=(), most=99):
+        self.batches, self.call = [], inference.Predictor.__call__
+        monkeypatch.setattr(inference.Predictor, '__call__', lambda predictor, batch: self.fail(predictor, batch))
+        self.error, self.numbers, self.most = error, set(numbers), most
+
+    def fail(self, predictor, batch):
+        self.batches.append([loaded.number for loaded in batch])
+        if self.numbers & set(self.batches[-1]) or len(batch) > self.most:
+            raise self.error
+        return self.call(predictor, batch)
+
+
+@pytest.fixture
+def alike(tmp_path, image):
+    """Four images of one size."""
+    (tmp_path / 'alike').mkdir()
+    for name in 'abcd':
+        Image.fromarray(image).save(tmp_path / 'alike' / f'{name}.png')
+    return tmp_path / 'alike'
+
+
+@pytest.mark.parametrize(('error', 'reason'), [
+    (torch.cuda.OutOfMemoryError('CUDA out of memory.\nTried to allocate 2 GiB'),
+     'OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB'),
+    (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "RuntimeError: DefaultCPUAllocator: can't allocate"),
+    (MemoryError(), 'MemoryError in fail, tests/apis/test_predict.py:'), (AssertionError(), 'AssertionError in fail'),
+    (ValueError('Expected more than 1 value per channel'), 'ValueError: Expected more')])
+def test_an_image_that_fails_in_the_model_is_named_and_the_others_are_written(error, reason, checkpoints, alike,
+                                                                              tmp_path, monkeypatch, capsys):
+    failing = Failing(monkeypatch, error, [2])
+    assert predict(CONFIGS['segmentor'], checkpoints['segmentor'], alike, '--out-dir', tmp_path / 'out',
+                   '--batch-size', 3) == 1
+    said = capsys.readouterr()
+    assert failing.batches == [[1, 2, 3], [1], [2], [3], [4]]
+    skipped, = (line for line in said.err.splitlines() if 'skipped' in line)
+    assert skipped.startswith(f'{alike}/b.png is skipped: the model fails on its 128 x 96 pixels: {reason}')
+    assert said.out.splitlines()[-1] == f'1 of 4 images were skipped: {alike}/b.png'
+    content = read(tmp_path / 'out')
+    assert content['info']['skipped'] == [f'{alike}/b.png']
+    assert [entry['picture'] for entry in content['images']] == [f'pictures/{name}.png' for name in 'acd']
+    for folder in ('pictures', 'maps'):
+        assert sorted(file.name for file in (tmp_path / 'out' / folder).iterdir()) == ['a.png', 'c.png', 'd.png']
+
+
+def test_too_large_a_batch_goes_image_by_image(checkpoints, alike, tmp_path, monkeypatch):
+    failing = Failing(monkeypatch, torch.cuda.OutOfMemoryError(), most=1)
+    assert predict(CONFIGS['segmentor'], checkpoints['segmentor'], alike, '--out-dir', tmp_path / 'out',
+                   '--batch-size', 4) == 0
+    assert failing.batches == [[1, 2, 3, 4], [1], [2], [3], [4]]
+    assert len(read(tmp_path / 'out')['images']) == 4
+
+
+def test_an_image_that_cannot_be_drawn_is_skipped(checkpoints, alike, tmp_path, monkeypatch, capsys):
+    draw, calls = command.draw_panels, []
+
+    def fail_once(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise IndexError('class 7 has no name')
+        return draw(*arguments)
+
+    monkeypatch.setattr(command, 'draw_panels', fail_once)
+    assert predict(CONFIGS['detector'], checkpoints['detector'], alike, '--out-dir', tmp_path / 'out') == 1
+    assert 'b.png is skipped: IndexError: class 7 has no name' in capsys.readouterr().err
+    assert {a['image_id'] for a in read(tmp_path / 'out')['annotations']} <= {1, 3, 4}
+
+
+def test_a_full_disk_is_no_fault_of_an_image(checkpoints, alike, tmp_path, monkeypatch, capsys):
+    def fail(*arguments):
+        raise WriteError('pictures/a.png cannot be written: No space left on device')
+
+    monkeypatch.setattr(command, 'write_picture', fail)
+    assert predict(CONFIGS['detector'], checkpoints['detector'], alike, '--out-dir', tmp_path / 'out') == 2
+    assert 'No space left' in capsys.readouterr().err.splitlines()[-1]
+
+
+def write_odd_images(folder):
+    """Images that are odd, but that both toolboxes can predict; return their names."""
+    noise = np.random.RandomState(0).randint(0, 256, (40, 60, 3), np.uint8)
+    (folder / 'sub dir').mkdir(parents=True)
+    picture = Image.fromarray(noise)
+    for name in ('a b.png', 'ä€.png', '[x]*.png', 'line\nbreak.png', '[bold]b.png', f'{"n" * 200}.png',
+                 'sub dir/a b.png'):
+        picture.save(folder / name)
+    picture.save(folder / 'a b.jpg')
+    picture.convert('CMYK').save(folder / 'cmyk.jpg')
+    picture.convert('P').save(folder / 'palette.png', transparency=3)
+    picture.convert('LA').save(folder / 'grey with alpha.png')
+    picture.convert('1').save(folder / 'bits.png')
+    Image.fromarray(noise[:1, :1]).save(folder / 'pixel.png')
+    Image.fromarray(np.full((40, 60, 3), 7, np.uint8)).save(folder / 'constant.png')
+    (folder / 'link.png').symlink_to('a b.png')
+    (folder / 'sub dir' / 'around').symlink_to(folder)
+    picture.save(folder / 'several.tif', save_all=True, append_images=[picture])
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob('*') if path.is_file()
+                  and 'around' not in path.parts)
+
+
+@pytest.mark.parametrize('kind', CONFIGS)
+def test_every_odd_image_has_a_picture_of_its_own(kind, checkpoints, tmp_path, capsys):
+    folder, out = tmp_path / 'odd', tmp_path / 'out'
+    names = write_odd_images(folder)
+    assert predict(CONFIGS[kind], checkpoints[kind], folder, '--out-dir', out, '--batch-size', 4) == 0
+    images = read(out)['images']
+    assert sorted(os.path.relpath(entry['file_name'], folder) for entry in images) == names
+    pictures = [entry['picture'] for entry in images]
+    assert len(set(pictures)) == len(names) and all((out / picture).is_file() for picture in pictures)
+    assert len({entry['map'] for entry in images} if kind == 'segmentor' else set(pictures)) == len(names)
+    assert 'several.tif has 2 images, of which the first is predicted' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('kind', CONFIGS)
+def test_a_thin_image_and_files_that_are_none_stop_nothing(kind, checkpoints, tmp_path, image, capsys):
+    folder = tmp_path / 'images'
+    folder.mkdir()
+    for name, part in (('a.png', image), ('thin.png', np.tile(image[:1], (1, 40, 1))), ('z.png', image)):
+        Image.fromarray(part).save(folder / name)
+    (folder / 'b\nc.png').write_text('no image')
+    (folder / 'gone.png').symlink_to('nowhere.png')
+    assert predict(CONFIGS[kind], checkpoints[kind], folder, '--out-dir', tmp_path / 'out', '--batch-size', 3) == 1
+    said, content = capsys.readouterr(), read(tmp_path / 'out')
+    predicted = [Path(entry['file_name']).name for entry in content['images']]
+    assert {'a.png', 'z.png'} <= set(predicted) <= {'a.png', 'thin.png', 'z.png'}
+    skipped = [os.path.basename(name) for name in content['info']['skipped']]
+    assert sorted(skipped + predicted) == ['a.png', 'b\nc.png', 'gone.png', 'thin.png', 'z.png']
+    assert f'{len(skipped)} of 5 images were skipped' in said.out.splitlines()[-1]
+    assert said.err.count(' is skipped: ') == len(skipped)
+    assert r"b\nc.png' is skipped" in said.err, 'on one line'

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
 from convnext_mm import ARCHS, ConvNeXt
-from convnext_mm.evaluation.cost import count_backbone
+from convnext_mm.evaluation.cost import count_classifier
 from convnext_mm.utils.errors import UserError
 
 IMAGES = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
@@ -147,7 +147,7 @@ def test_only_slow_peers_get_fewer_rounds():
 @pytest.mark.parametrize(('arch', 'resolution'), [('atto', 64), ('tiny', 224)])
 def test_work_of_a_convnext(arch, resolution):
     work = limits.convnext_work(limits.convnext_stages(ARCHS[arch], 2, resolution, resolution))
-    assert work.flops / 2 + 49 * work.depthwise == 2 * count_backbone(arch, resolution)
+    assert work.flops / 2 + 49 * work.depthwise == 2 * count_classifier(arch, resolution).macs['backbone']
 
 
 def test_counted_work():
@@ -380,13 +380,14 @@ def test_backbone(tmp_path, monkeypatch, capsys):
     assert 'bytes kept for backward' in out
 
 
+@pytest.mark.parametrize('place', ['file/results', 'file', '/proc/x'])
 @pytest.mark.parametrize('name', ['backbone', 'detector', 'throughput'])
-def test_a_place_that_cannot_be_written(name, tmp_path):
+def test_a_place_that_cannot_be_written(name, place, tmp_path):
     (tmp_path / 'file').touch()
     pytest.importorskip('mmdet' if name == 'detector' else 'torch')
     module = __import__(name)
-    with pytest.raises(UserError, match="--out '.*file/results' cannot be written"):
-        module.main(['--out', str(tmp_path / 'file' / 'results')])
+    with pytest.raises(UserError, match=f"--out '.*{place}' cannot be written"):
+        module.main(['--out', str(tmp_path / place)])
 
 
 def test_tables_and_chart_of_whole_models(tmp_path, capsys):

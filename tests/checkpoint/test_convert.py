@@ -197,4 +197,4 @@ def test_inspect_the_papers_models(tool, tmp_path, capsys):
 def test_help_names_the_tool(tool, capsys):
     for name in ('convert_checkpoint', 'inspect_checkpoint'):
         assert tool(name, '--help') == 0
-        assert f'tools/{name}.py' in capsys.readouterr().out
+        assert f'convnext-mm {name}' in capsys.readouterr().out

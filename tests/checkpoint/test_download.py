@@ -21,6 +21,8 @@ from convnext_mm.checkpoint import download
 from convnext_mm.checkpoint.download import MIRROR, cache_folder, fetch, locate
 from convnext_mm.checkpoint.errors import CheckpointError
 from convnext_mm.checkpoint.files import read
+from convnext_mm.published.archs import ISOTROPIC_ARCHS
+from convnext_mm.published.imagenet import published_imagenet
 from convnext_mm.published.paper import published
 from convnext_mm.published.weights import of_file, weights
 from tests.helpers.paths import ROOT
@@ -347,7 +349,7 @@ def test_names(name, url, licence):
 def test_the_table_covers_what_is_published():
     by_url = {row.url: row for row in weights().values()}
     assert len(by_url) == len(weights()), 'an address has one name'
-    for row in published()['imagenet']:
+    for row in published()['imagenet'] + [dict(row, resolution=224) for row in published_imagenet()['isotropic']]:
         found = by_url[row['weights']]
         assert (found.arch, found.resolution[0]) == (row['arch'], row['resolution'])
         assert found.accuracy.startswith(f'{row["top1"]} %')
@@ -358,18 +360,19 @@ def test_the_table_covers_what_is_published():
         assert start.arch == row['arch']
         assert by_url[row['finetuned_weights']].data == f'configs/{row["config"]}'
     for row in weights().values():
-        assert row.arch in ARCHS
+        assert row.arch in {**ARCHS, **ISOTROPIC_ARCHS}
         assert ('_ema' in row.url) == row.name.endswith('_ema')
 
 
 def test_accuracies_stand_in_one_place():
     rows = json.loads(resources.files('convnext_mm.published').joinpath('weights.json').read_text())['imagenet']
-    elsewhere = {row['weights'] for row in published()['imagenet']}
+    elsewhere = {row['weights'] for row in published()['imagenet'] + published_imagenet()['isotropic']}
     assert not [name for name, row in rows.items() if 'top1' in row and row['url'] in elsewhere]
 
 
 def test_every_short_name_of_the_configs_is_known():
     configs = ROOT / 'configs'
-    names = {name for path in configs.glob('*/*.py') for name in re.findall(r"checkpoint='(\w+)'", path.read_text())}
+    named = re.compile(r"(?:checkpoint=|load_from = )'(\w+)'")
+    names = {name for path in configs.glob('*/*.py') for name in named.findall(path.read_text())}
     assert names
     assert names <= weights().keys()

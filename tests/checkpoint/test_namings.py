@@ -3,6 +3,7 @@
 Run as a program, it prints the table of naming x direction x size x largest difference:
 python -m tests.checkpoint.test_namings [--all], the latter with L and XL, which need some memory and minutes.
 """
+import re
 import sys
 import tempfile
 from collections.abc import Callable
@@ -16,7 +17,10 @@ import torch.nn.functional as F
 from mmengine.registry import DefaultScope
 
 from convnext_mm import ARCHS, ConvNeXt
+from convnext_mm.checkpoint.convert import convert_file
+from convnext_mm.checkpoint.errors import CheckpointError
 from convnext_mm.checkpoint.files import read, write
+from convnext_mm.checkpoint.mmengine_loader import load_checkpoint
 from convnext_mm.checkpoint.state_dicts import compose, convert, parse
 from tests.helpers.models import randomise, relative_difference
 from tests.helpers.official import CLASSES, Official
@@ -252,6 +256,70 @@ def test_shapes_of_the_largest(library, size):
         own = ConvNeXt(size, use_grn=row.use_grn, layer_scale_init_value=0. if row.use_grn else 1.)
     own = {name: tensor.shape for name, tensor in own.state_dict().items() if row.has_norms or name[:4] != 'norm'}
     assert {name: tensor.shape for name, tensor in parsed.backbone.items()} == own
+
+
+def own_classifier(arch, use_grn):
+    mmpretrain = pytest.importorskip('mmpretrain.registry')
+    c, scale = arch.channels[-1], 0. if use_grn else 1.
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        return mmpretrain.MODELS.build(dict(
+            type='ImageClassifier', head=dict(type='LinearClsHead', num_classes=CLASSES, in_channels=c),
+            neck=dict(type='convnext_mm.PooledLayerNorm', in_channels=c),
+            backbone=dict(type='convnext_mm.ConvNeXt', arch=arch._asdict(), out_indices=(3,), out_norms=False,
+                          use_grn=use_grn, layer_scale_init_value=scale)))
+
+
+@torch.no_grad()
+def compare_classifiers(library, arch, folder):
+    """Difference of the logits, and whether those of the library's model are the same bits after the way back."""
+    row, model = LIBRARIES[library], make(library, arch)
+    own = randomise(own_classifier(arch, row.use_grn), seed=4).eval()
+    load_checkpoint(own, row.save(model, folder))
+    output = row.logits(model, IMAGES)[0]
+    difference = relative_difference(own(IMAGES), output)
+    torch.save({'state_dict': own.state_dict(), 'meta': {}}, folder / 'own.pth')
+    convert_file(folder / 'own.pth', str(folder / 'back.safetensors'), row.naming)
+    randomise(model, seed=5)
+    model.load_state_dict(read(folder / 'back.safetensors'), strict=True)
+    return difference, torch.equal(row.logits(model, IMAGES)[0], output)
+
+
+CLASSIFIERS = [name for name, row in LIBRARIES.items() if row.classifies and name != 'timm DINOv3']
+
+
+@pytest.mark.parametrize('library', CLASSIFIERS)
+def test_classifiers_load_whole_and_go_back(library, tmp_path):
+    arch = ARCHS['atto']._replace(depths=(1, 2, 2, 1), channels=(8, 12, 16, 24))
+    difference, exact = compare_classifiers(library, arch, tmp_path)
+    assert difference <= TOLERANCE and exact
+
+
+@pytest.mark.parametrize(('change', 'words'), [
+    (lambda s: s.pop('norm.weight'), '1 missing: neck.norm.weight'),
+    (lambda s: s.pop('head.bias'), '1 missing: head.fc.bias'),
+    (lambda s: s.update({'norm3.weight': torch.ones(24)}), '1 unexpected: backbone.norm3.weight'),
+    (lambda s: s.update({'more.weight': torch.ones(8)}), '1 unexpected: backbone.more.weight'),
+    (lambda s: s.update({'head.weight': torch.ones(3, 24), 'head.bias': torch.ones(3)}),
+     'the checkpoint has another number of classes than the config; 2 of another shape: head.fc.weight is (3, 24)'),
+])
+def test_classifiers_that_do_not_fit_are_refused(change, words, tmp_path):
+    arch = ARCHS['atto']._replace(depths=(1, 1, 1, 1), channels=(8, 12, 16, 24))
+    state_dict = make('official', arch).state_dict()
+    change(state_dict)
+    torch.save({'model': state_dict}, tmp_path / 'file.pth')
+    with pytest.raises(CheckpointError, match=re.escape(words)):
+        load_checkpoint(own_classifier(arch, False), tmp_path / 'file.pth')
+
+
+def test_fine_tuning_starts_the_head_anew_for_other_classes(tmp_path):
+    arch = ARCHS['atto']._replace(depths=(1, 1, 1, 1), channels=(8, 12, 16, 24))
+    model = make('official', arch)
+    model.head = nn.Linear(24, 3)
+    torch.save({'model': model.state_dict()}, tmp_path / 'file.pth')
+    own = own_classifier(arch, False)
+    before = own.head.fc.weight.clone()
+    load_checkpoint(own, tmp_path / 'file.pth', training=True)
+    assert torch.equal(own.head.fc.weight, before) and torch.equal(own.neck.norm.weight, model.norm.weight)
 
 
 def same_shape_pairs(state_dict):

@@ -34,7 +34,7 @@ COMMON_KEYS = {
     'default_hooks', 'custom_hooks', 'custom_imports', 'env_cfg', 'visualizer', 'log_processor', 'log_level',
     'load_from', 'resume',
     'max_bad_samples'}
-ADE20K_KEYS = {'crop_size', 'tta_model', 'tta_pipeline', 'tta_test_cfg'}
+ADE20K_KEYS = {'crop_size', 'test_pipeline', 'tta_model', 'tta_pipeline', 'tta_test_cfg'}
 
 
 def rows(*rows):
@@ -359,9 +359,8 @@ FAMILIES = {
     'cascade': {**COCO_RECIPES, **CASCADE_RECIPES},
     'upernet': ADE20K_RECIPES,
 }
-#: Checked elsewhere: in `test_row` and `test_learning_rates`; the others are about classification.
-OTHER_RECIPES = {'weights_used', 'ade20k_schedule', 'imagenet_1k_training', 'imagenet_22k_pretraining',
-                 'imagenet_1k_finetuning', 'isotropic'}
+#: Checked elsewhere: in `test_row` and `test_learning_rates`.
+OTHER_RECIPES = {'weights_used', 'ade20k_schedule'}
 
 
 def family(row):

@@ -1,6 +1,6 @@
 """What a data set hands out is counted, and what is lost is told with the setting that mends it."""
+import contextlib
 import json
-import logging
 import re
 
 import numpy as np
@@ -28,15 +28,6 @@ def _in_this_process(monkeypatch):
 
 
 @pytest.fixture
-def told(monkeypatch):
-    """The warnings of the checks before training."""
-    messages = []
-    monkeypatch.setattr('convnext_mm.datasets.preflight.print_log',
-                        lambda message, logger, level: messages.append((message, level)))
-    return messages
-
-
-@pytest.fixture
 def coco(tmp_path):
     """A function that writes six images with two instances of each of two classes, edits them, and gives the config."""
     def make(edit=lambda content: None, encoding='utf-8', **settings):
@@ -51,9 +42,9 @@ def coco(tmp_path):
         edit(content)
         (tmp_path / 'a.json').write_bytes(json.dumps(content).encode(encoding))
         dataset = dict(type='CocoDataset', data_root=str(tmp_path), ann_file='a.json', data_prefix=dict(img=''),
-                       metainfo=dict(classes=('cat', 'dog')), pipeline=[
+                       **{**dict(metainfo=dict(classes=('cat', 'dog'))), **settings}, pipeline=[
                            dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
-                           dict(type='PackDetInputs')], **settings)
+                           dict(type='PackDetInputs')])
         return Config(dict(default_scope='mmdet', model=dict(), train_dataloader=dict(dataset=dataset)))
     return make
 
@@ -105,26 +96,24 @@ LOST = [  # edit, settings, parts of the one warning
 
 
 @pytest.mark.parametrize(('edit', 'settings', 'parts'), LOST)
-def test_what_is_lost_is_told_in_one_warning(coco, told, edit, settings, parts):
+def test_what_is_lost_is_told_in_one_warning(coco, edit, settings, parts):
     cfg = coco(edit, **settings)
-    check_data(cfg, ('train',))
-    (message, level), = told
-    assert level == logging.WARNING
+    message = check_data(cfg, ('train',))
+    assert '\n' not in message
     assert message.startswith(f'What is used of the data: {DATA}: ')
     for part in parts:
         assert re.search(part, message), message
     assert data_report.check(cfg) == 1
 
 
-def test_images_without_labels(coco, told):
+def test_images_without_labels(coco):
     """Semi-supervised training reads images whose file has no instance."""
     cfg = coco(lambda content: content.update(annotations=[]))
     cfg.train_dataloader.dataset.pipeline[1] = dict(type='LoadEmptyAnnotations')
-    check_data(cfg, ('train',))
-    assert told == []
+    assert check_data(cfg, ('train',)) == ''
 
 
-def test_classes_may_be_in_another_part(coco, told, tmp_path):
+def test_classes_may_be_in_another_part(coco, tmp_path):
     """Of several data sets, one may lack a class, and one may be of background alone."""
     cfg = coco()
     part = cfg.train_dataloader.dataset
@@ -134,21 +123,44 @@ def test_classes_may_be_in_another_part(coco, told, tmp_path):
     (tmp_path / 'none.json').write_text(json.dumps(dict(content, annotations=[])))
     cfg.train_dataloader.dataset = dict(
         type='ConcatDataset', datasets=[part, dict(part, ann_file='cats.json'), dict(part, ann_file='none.json')])
-    check_data(cfg, ('train',))
-    assert told == []
+    assert check_data(cfg, ('train',)) == ''
     assert data_report.check(cfg) == 0
     cfg.train_dataloader.dataset.datasets = cfg.train_dataloader.dataset.datasets[1:]
-    check_data(cfg, ('train',))
-    assert 'never learned: dog' in told[0][0]
+    assert 'never learned: dog' in check_data(cfg, ('train',))
+
+
+def test_fractions_of_full_width_are_told(coco):
+    """mm keeps a box whose sides are exactly one pixel."""
+    cfg = coco(of(24, bbox=[0, 0, 1, 1], area=1))
+    assert re.search('boxes look like fractions of the image .*, 24 of 24 are kept', check_data(cfg, ('train',)))
+    assert data_report.check(cfg) == 1
+
+
+def test_a_class_that_is_in_training_data_alone(coco, tmp_path):
+    cfg = coco()
+    content = json.loads((tmp_path / 'a.json').read_text())
+    cats = [entry for entry in content['annotations'] if entry['category_id'] == 0]
+    (tmp_path / 'val.json').write_text(json.dumps(dict(content, annotations=cats)))
+    cfg.val_dataloader = dict(dataset=dict(cfg.train_dataloader.dataset, ann_file='val.json', test_mode=True))
+    told = check_data(cfg, ('train', 'val'))
+    assert 'val_dataloader.dataset: no instance is left of 1 of 2 classes, which are never evaluated: dog' in told
+    assert 'learned' not in told
+
+
+@pytest.mark.parametrize('classes', ['cat', 'catdog', 'dog,cat'])
+def test_classes_in_a_text(coco, ade, classes):
+    """mm takes each letter for a class, or each part of the text."""
+    for cfg in (coco(metainfo=dict(classes=classes)), ade(HALF, metainfo=dict(classes=classes))):
+        with pytest.raises(UserError, match=f'{DATA}.metainfo.classes is the text .{classes}., neither a file'):
+            check_data(cfg, ('train',))
 
 
 @pytest.mark.parametrize(('edit', 'settings'), [
     (of(0), {}), (of(2, area=0), {}), (of(24, iscrowd=False), {}), (of(0), dict(indices=1)),
     (lambda content: content['categories'].append(dict(id=2, name='cow')) or of(6, category_id=2)(content), {})])
-def test_small_losses_and_choices_are_not_told(coco, told, edit, settings):
+def test_small_losses_and_choices_are_not_told(coco, edit, settings):
     cfg = coco(edit, **settings)
-    check_data(cfg, ('train',))
-    assert told == []
+    assert check_data(cfg, ('train',)) == ''
     assert data_report.check(cfg) == 0
 
 
@@ -206,10 +218,9 @@ HALF = np.repeat([[0, 1]], 8, 1).reshape(2, 8)
     (HALF * 0, {}, ['never learned: object: correct the masks']),
     (HALF, dict(reduce_zero_label=True), ['never learned: object; .*with reduce_zero_label=True so does 0']),
     (np.where(np.arange(8) < 6, 255, HALF), {}, ['75% of the pixels are ignored'])])
-def test_masks_that_lose_a_class(ade, told, mask, settings, parts):
+def test_masks_that_lose_a_class(ade, mask, settings, parts):
     cfg = ade(mask, **settings)
-    check_data(cfg, ('train',))
-    (message, _), = told
+    message = check_data(cfg, ('train',))
     for part in parts:
         assert re.search(part, message), message
     assert data_report.check(cfg) == 1
@@ -220,10 +231,32 @@ def test_masks_of_which_nothing_is_left(ade):
         check_data(ade(HALF * 0 + 255), ('train',))
 
 
-def test_sound_masks_are_not_told(ade, told):
+def test_masks_that_are_all_missing(ade, tmp_path):
+    cfg = ade(HALF, HALF)
+    (tmp_path / 'm/0.png').unlink()
+    assert check_data(cfg, ('train',)) == ''
+    cfg.train_dataloader.dataset.seg_map_suffix = '.tif'
+    with pytest.raises(UserError, match=r'm/0\.tif \(.*seg_map_suffix=\.tif\) does not exist, nor does any other of 2'):
+        check_data(cfg, ('train',))
+
+
+def test_masks_that_a_loss_with_weights_fails_on(ade):
+    """Which losses do depends on mmseg: the classic one fails at each ignored pixel, OneDL's with avg_non_ignore."""
+    cfg = ade(np.where(np.arange(8) < 1, 255, HALF))
+    fails = dict(type='CrossEntropyLoss', class_weight=[1., 2.], avg_non_ignore=True)
+    for loss, right in ((fails, False), (dict(type='CrossEntropyLoss'), True)):
+        cfg.model = dict(decode_head=dict(num_classes=2, loss_decode=loss))
+        if right:
+            check_data(cfg, ('train',))
+            continue
+        with pytest.raises(UserError, match='loss_decode.class_weight makes CrossEntropyLoss fail at pixels that are '
+                                            'ignored, which the masks of train_dataloader.dataset have'):
+            check_data(cfg, ('train',))
+
+
+def test_sound_masks_are_not_told(ade):
     cfg = ade(HALF, np.where(HALF, 1, 255))
-    check_data(cfg, ('train',))
-    assert told == []
+    assert check_data(cfg, ('train',)) == ''
     assert data_report.check(cfg) == 0
 
 
@@ -251,6 +284,22 @@ def test_names_in_another_encoding(ade, tmp_path, encoding):
     cfg.train_dataloader.dataset.ann_file = str(tmp_path / 'fixed.txt')
     check_data(cfg, ('train',))
     assert data_report.check(cfg) == 0
+
+
+@pytest.mark.parametrize(('content', 'message'), [
+    (b'ground\nobject', ''), (b'ground\nobject\n', ''), (b'ground\r\nobject\r\n', ''),
+    (b'ground\nobject\n\n', r'has 3 classes \(ground, object, \)'),
+    ('ground\nobject'.encode('utf-8-sig'), r'names\.txt \(metainfo.classes\): it is in UTF-8 with a byte order mark'),
+    ('ground\nobject'.encode('utf-16'), r'names\.txt \(metainfo.classes\): it is in UTF-16'),
+    (b'ground\nobj\xe9', r'names\.txt \(metainfo.classes\) is no text in UTF-8')])
+def test_classes_of_a_file(ade, tmp_path, content, message):
+    (tmp_path / 'names.txt').write_bytes(content)
+    cfg = ade(HALF, metainfo=dict(classes=str(tmp_path / 'names.txt')))
+    cfg.model = dict(decode_head=dict(num_classes=2))
+    with pytest.raises(UserError, match=message) if message else contextlib.nullcontext():
+        check_data(cfg, ('train',))
+    with pytest.raises(UserError, match=message) if 'names' in message else contextlib.nullcontext():
+        data_report.check(cfg)
 
 
 @pytest.mark.parametrize(('reduce_zero_label', 'label_map', 'expected'), [

@@ -129,7 +129,6 @@ LEGITIMATE = [  # What mm accepts must pass.
     ('coco', 'model.semantic_head', dict(num_classes=183), {}),
     ('coco', 'model.panoptic_fusion_head', dict(num_things_classes=80), {'model.roi_head.mask_head.num_classes': 80}),
     ('coco', 'val_evaluator', [dict(type='CocoMetric')], {}),
-    ('ade', DATA + 'seg_map_suffix', '_labels.png', {}),
     ('ade', 'model.auxiliary_head', dict(type='STDCHead', num_classes=2), {}),
     ('ade', 'model.decode_head.out_channels', 1, {'model.decode_head.num_classes': 7}),
     ('ade', DATA + 'type', 'CityscapesDataset', {
@@ -144,6 +143,12 @@ def test_what_mm_accepts_passes(request, kind, key, value, more):
     for name, setting in {key: value, **more}.items():
         set_key(cfg, name, setting)
     check_data(cfg, ('train',) if key.startswith(DATA) else ('train', 'val'))
+
+
+def test_masks_whose_suffix_is_more_than_an_ending(ade, tmp_path):
+    (tmp_path / 'masks' / 'a.png').rename(tmp_path / 'masks' / 'a_labels.png')
+    set_key(ade, DATA + 'seg_map_suffix', '_labels.png')
+    check_data(ade, ('train',))
 
 
 def test_classes_from_a_file(coco, tmp_path):

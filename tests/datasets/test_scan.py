@@ -193,12 +193,6 @@ def test_configs_that_cannot_be_scanned(config, message):
         data_scan.scan_config(Config(dict(config, default_scope='mmdet')))
 
 
-def test_other_kinds_are_named(capsys):
-    dataset = dict(type='VOCDataset', ann_file='none.txt', data_root='none', data_prefix=dict(sub_data_root='VOC2007/'))
-    assert data_report.check(Config(dict(default_scope='mmdet', train_dataloader=dict(dataset=dataset)))) == 0
-    assert 'train_dataloader.dataset is not looked at: it is of type VOCDataset' in capsys.readouterr().out
-
-
 def everything_wrong(d):
     cut(d.images[1])
     d.images[2].unlink()

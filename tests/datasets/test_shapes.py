@@ -225,3 +225,18 @@ def test_import_is_light():
     code = ('import sys, convnext_mm.datasets.shapes; '
             'print([m for m in ("torch", "mmengine", "mmcv", "mmdet", "mmseg", "matplotlib") if m in sys.modules])')
     assert subprocess.check_output([sys.executable, '-c', code], text=True).strip() == '[]'
+
+
+def test_classes_are_folders_of_images_of_one_class(tmp_path):
+    root = tmp_path / 'classes'
+    assert shapes.generate_classes(root, train=12, val=6) and not shapes.generate_classes(root, train=12, val=6)
+    for split, count in (('train', 12), ('val', 6)):
+        files = sorted((root / split).glob('*/*.png'))
+        assert len(files) == count and {file.parent.name for file in files} <= set(shapes.CLASSES)
+        for file in files:
+            assert pixels(file).shape == (64, 64, 3)
+            rng = shapes._stream(0, 'classes', split, int(file.stem[-8:]) - 1)
+            while len(set((scene := draw_scene(rng, 64, 64)).labels)) != 1:
+                pass
+            assert (pixels(file) == scene.image).all() and shapes.CLASSES[scene.labels[0]] == file.parent.name
+    assert digest(root / 'train') != digest(root / 'val')

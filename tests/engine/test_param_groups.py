@@ -1,9 +1,13 @@
 """With the config's schedules a resumed run has the rates of a fresh, longer one, bit by bit."""
+import contextlib
+import json
+
 import pytest
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from convnext_mm.engine.one_cycle import end_in_config
 from convnext_mm.engine.resume import set_resume
 from convnext_mm.utils.errors import UserError
 from tests.helpers import engines
@@ -40,6 +44,12 @@ def warm_up(end=7, **kwargs):
     return dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=end, **kwargs)
 
 
+def ended(*schedules):
+    cfg = Config(dict(param_scheduler=list(schedules)))
+    end_in_config(cfg)
+    return cfg.param_scheduler
+
+
 # Schedules of a run of n iterations and e epochs.
 SCHEDULES = {
     'none': lambda n, e: None,
@@ -53,6 +63,10 @@ SCHEDULES = {
     'warm-up, poly': lambda n, e: [
         warm_up(), dict(type='PolyLR', power=.9, eta_min=1e-5, begin=0, end=n, by_epoch=False)],
     'one cycle': lambda n, e: [dict(type='OneCycleLR', eta_max=.01, total_steps=n, by_epoch=False)],
+    'one cycle that ends before': lambda n, e: ended(
+        dict(type='OneCycleLR', eta_max=.01, total_steps=n // 2 - 3, by_epoch=False, begin=1)),
+    'one cycle by epochs': lambda n, e: ended(
+        dict(type='OneCycleLR', eta_max=.01, total_steps=e - 1, by_epoch=True, convert_to_iter_based=True)),
     'restarts': lambda n, e: [dict(type='CosineRestartLR', periods=[n // 2, n // 2], restart_weights=[1, .5],
                                    eta_min=1e-6, by_epoch=False)],
     'constant, exponential': lambda n, e: [
@@ -126,6 +140,35 @@ def test_without_it_the_rates_of_the_checkpoint_go_on(tmp_path, hooks):
     resumed = run(tmp_path, 2, schedule, wrapper=adam(.1), hooks=hooks, resume=True,
                   load_from=str(tmp_path / 'iter_4.pth'))
     assert resumed == {step: values for step, values in short.items() if step >= 4}
+
+
+@pytest.mark.parametrize('holds', ['config', 'checkpoint'])
+def test_the_log_has_the_rates_that_are_trained_with(tmp_path, short, holds):
+    seen = run(tmp_path, 4, SCHEDULES['warm-up, poly'], hooks=[dict(type='convnext_mm.ResumeHook', holds=holds)],
+               resume=True, load_from=str(short[True] / 'iter_7.pth'))
+    file, = tmp_path.glob('*/vis_data/scalars.json')
+    logged = {line['step'] - 1: line for line in map(json.loads, file.read_text().splitlines()) if 'loss' in line}
+    assert sorted(logged) == sorted(seen)
+    # The last of the groups has the rate of the config, by which mmengine tells it.
+    assert {step: (line['lr'], line['base_lr']) for step, line in logged.items()} == {
+        step: (groups[0]['lr'], groups[-1]['lr']) for step, groups in seen.items()}
+    assert all(groups[0]['lr'] == pytest.approx(.3 * groups[-1]['lr'], abs=1e-5) for groups in seen.values())
+
+
+@pytest.mark.parametrize('by_epoch', [True, False])
+@pytest.mark.parametrize('ends', [True, False])
+def test_a_one_cycle_that_has_ended_stays_at_its_last_rate(tmp_path, ends, by_epoch):
+    """Also in the checkpoint of a run of mmengine's tools, which fails one step later."""
+    def schedule(n, e):
+        cycle = dict(type='OneCycleLR', eta_max=.01, total_steps=10, by_epoch=False)
+        return ended(cycle) if ends else [cycle]
+
+    with contextlib.nullcontext() if ends else pytest.raises(ValueError, match='Tried to step'):
+        run(tmp_path, 4, schedule, by_epoch)
+    later = run(tmp_path, 4, schedule, by_epoch, hooks=[dict(type='convnext_mm.ResumeHook')], resume=True,
+                load_from=str(tmp_path / 'iter_10.pth'))
+    assert sorted(later) == list(range(10, 20)) and all(values == later[10] for values in later.values())
+    assert later[10][0]['lr'] < (1e-7 if ends else 1e-3)
 
 
 @pytest.mark.parametrize(('settings', 'holds', 'message'), [

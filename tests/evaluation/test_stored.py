@@ -16,6 +16,7 @@ from convnext_mm.datasets import shapes
 from convnext_mm.evaluation import evaluators, predictions
 from convnext_mm.evaluation import scores as figures
 from convnext_mm.evaluation.run_facts import describe_run, describe_weights
+from convnext_mm.evaluation.tested import Tested
 from convnext_mm.utils.errors import UserError
 from tests.helpers.paths import ROOT
 
@@ -140,7 +141,9 @@ def test_ap_is_that_of_pycocotools_on_the_dump(runs, data, kind, word):
     stats = evaluate()
     names = ('AP', 'AP50', 'AP75', 'AP small', 'AP medium', 'AP large',
              'AR 1', 'AR 10', 'AR 100', 'AR small', 'AR medium', 'AR large')
-    assert [measured[f'{word} {name}']['measured'] for name in names] == [None if v < 0 else 100 * v for v in stats]
+    told = [measured[f'{word} {name}']['measured'] for name in names]
+    assert [value is None for value in told] == [value < 0 for value in stats]
+    assert [-100 if value is None else value for value in told] == pytest.approx(100 * stats, abs=1e-10)
     assert .2 < stats[0] < .9 and len(set(stats)) > 9, 'the predictions are neither perfect nor hopeless'
     by_class = [100 * evaluate(catIds=[i])[0] for i in (1, 2, 3)]
     assert [row[f'{word} AP'] for row in content['classes']] == pytest.approx(by_class, rel=1e-12)
@@ -325,21 +328,6 @@ def test_a_pickle_runs_nothing(files, tmp_path, capsys):
     assert not (tmp_path / 'harm').exists()
 
 
-def test_classes_in_any_order_and_up_to_100_detections():
-    from pycocotools.coco import COCO
-
-    from convnext_mm.evaluation.metrics.coco_metric import evaluate_coco
-    truth, boxes = COCO(), [[10 * i, 0, 8, 8] for i in range(14)]
-    truth.dataset = dict(
-        images=[dict(id=1, width=200, height=20)], categories=[dict(id=7, name='a'), dict(id=3, name='b')],
-        annotations=[dict(id=i + 1, image_id=1, category_id=7 if i < 12 else 3, bbox=box, area=64, iscrowd=0)
-                     for i, box in enumerate(boxes)])
-    truth.createIndex()
-    found = [dict(image_id=1, category_id=7 if i < 12 else 3, bbox=box, score=.5) for i, box in enumerate(boxes[:13])]
-    _, by_class = evaluate_coco(truth, found, 'bbox', [7, 3])
-    assert by_class == pytest.approx([1, .505], abs=1e-3), 'all twelve of one class, one of two of the other'
-
-
 def test_maps_of_an_earlier_run_are_replaced(runs, files, tmp_path):
     out = tmp_path / 'maps'
     shutil.copytree(runs['segmentor'][1], out)
@@ -397,7 +385,7 @@ def test_wrong_references(arguments, message, files, capsys):
 def test_each_protocol_has_its_published_figure(protocol, published, name, tmp_path):
     row = figures.find_reference('upernet/convnext_t_512_160k', '')
     run = dict(config='c.py', protocol=protocol, weights=None)
-    content = figures.make_scores(run, 2000, dict(mIoU=47.0, aAcc=80.), (), row)
+    content = figures.make_scores(run, [Tested(2000, 2000, 'a')], dict(mIoU=47.0, aAcc=80.), (), row)
     assert 'do not compare' not in content['published']
     assert [f['published'] for f in content['figures']] == [published, None]
     assert content['figures'][0]['difference'] == pytest.approx(47 - published)
@@ -411,7 +399,7 @@ def test_each_protocol_has_its_published_figure(protocol, published, name, tmp_p
 def test_detectors_have_no_published_multi_scale_figure():
     row = figures.find_reference('cascade/convnext_t_3x', '')
     run = dict(config='c.py', protocol='multi-scale', weights=None)
-    content = figures.make_scores(run, 5000, {'coco/bbox_mAP': .5}, (), row)
+    content = figures.make_scores(run, [Tested(5000, 5000, 'a')], {'coco/bbox_mAP': .5}, (), row)
     assert content['figures'][0]['measured'] == 50 and content['figures'][0]['published'] is None
 
 
@@ -447,3 +435,19 @@ def test_no_evaluator_that_stores(files):
     assert own == []
     with pytest.raises(UserError, match='needs a CocoMetric'):
         evaluators.check_out(cfg, own, 'p.json')
+
+
+@pytest.mark.parametrize(('setting', 'replaced'), [
+    ({}, True),
+    # As every base config of mmdet has it.
+    ({'format_only': False}, True),
+    # As mmengine reads a base config by its name.
+    ({'format_only': False, '_scope_': 'mmdet'}, True),
+    ({'format_only': True}, False),
+    ({'proposal_nums': (1, 10, 100)}, False)])
+def test_evaluators_of_mm_that_are_replaced(files, setting, replaced):
+    from convnext_mm.apis.config import read_config
+    cfg = read_config(files['detector'])
+    cfg.test_evaluator = dict(type='CocoMetric', ann_file='a.json', metric=['bbox', 'segm'], **setting)
+    assert bool(evaluators.use_own_metrics(cfg)) == replaced
+    assert cfg.test_evaluator[0].type == ('convnext_mm.CocoMetric' if replaced else 'CocoMetric')

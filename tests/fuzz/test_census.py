@@ -20,6 +20,7 @@ from PIL import Image
 from convnext_mm.datasets import scan as data_scan
 from convnext_mm.datasets.census import tell_nothing
 from convnext_mm.datasets.census_masks import sample_masks
+from convnext_mm.datasets.guard import BREAKING
 from convnext_mm.datasets.images import loader_of
 from convnext_mm.datasets.preflight import check_data
 from convnext_mm.utils.errors import UserError
@@ -127,7 +128,13 @@ def test_instances(size, tmp_path, record_property):
             assert '0 of' in refused
             tally['no image left'] += 1
             return
-        images, labels, ignored = counted_by_mm(cfg)
+        try:
+            images, labels, ignored = counted_by_mm(cfg)
+        except ValueError:
+            # Run lengths of another image's size: training leaves such a sample out.
+            assert {finding.flaw.kind for finding in found.findings} & {*BREAKING}
+            tally['not loaded'] += 1
+            return
         assert census.left == images
         assert dict(enumerate(census.counts)) == {i: labels[i] for i in range(len(census.classes))}
         assert sum(labels.values()) == sum(census.counts)
@@ -232,5 +239,4 @@ def test_pixels(size, tmp_path, record_property):
 
     run(check, size(25, 500))
     record_property('tally', show(tally))
-    assert tally['counted']
-    assert tally['refused']
+    assert min(tally['counted'], tally['refused']) > 0

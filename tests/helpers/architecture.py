@@ -18,15 +18,18 @@ ALLOWED = {
     'utils': set(),
     'registry': {'utils'},
     'published': {'utils'},
-    'datasets': {'utils'},
+    'datasets': {'registry', 'utils'},
     'drawing': {'utils'},
     'checkpoint': {'published', 'utils'},
     'models': {'checkpoint', *_SHARED},
     'engine': _MODELS,
     'evaluation': _MODELS,
+    'export': _MODELS,
     'swap': {'models', 'checkpoint', 'published', 'utils'},
     'visualization': {'engine', 'evaluation', 'version', *_MODELS},
-    'apis': {'', 'engine', 'evaluation', 'swap', 'version', 'visualization', *_MODELS},
+    'apis': {'', 'engine', 'evaluation', 'export', 'swap', 'version', 'visualization', *_MODELS},
+    # `python -m convnext_mm`.
+    '__main__': {'apis'},
     # For `custom_imports` of configs.
     'checkpoint_hook': {'checkpoint', 'engine'},
     # The face of the package, `convnext_mm/__init__.py`.
@@ -35,15 +38,16 @@ ALLOWED = {
 #: Narrower than its room: module or package -> rooms that it may not import all the same.
 FORBIDDEN = {'engine.optimizers': {'models'}, 'apis.arguments': {'models', 'engine', 'evaluation', 'swap'}}
 #: Packages that an installation may lack: a function that needs one imports it.
-OPTIONAL = {'bokeh', 'cv2', 'matplotlib', 'mmcv', 'mmdet', 'mmpretrain', 'mmseg', 'pycocotools', 'safetensors',
-            'selenium', 'shapely', 'timm', 'torchvision', 'transformers', 'triton'}
+OPTIONAL = {'bokeh', 'cv2', 'faster_coco_eval', 'imagecorruptions', 'matplotlib', 'mmcv', 'mmdet', 'mmpretrain',
+            'mmseg', 'onnx', 'onnxruntime', 'openvino', 'pycocotools', 'safetensors', 'selenium', 'shapely', 'timm',
+            'torchvision', 'transformers', 'triton'}
 #: Modules of the package that need an optional package (triton) when they are imported.
 NEED_OPTIONAL = {'models.ops.depthwise', 'models.ops.depthwise_kernels', 'models.ops.pointwise',
                  'models.ops.pointwise_kernels'}
 #: Modules whose functions each try one part of an installation, which may be broken.
 PROBES = {'apis.doctor_probes'}
 #: Toolboxes, and the package whose classes extend theirs.
-TOOLBOXES, EXTENDS = {'mmdet', 'mmseg', 'mmpretrain'}, 'evaluation.metrics'
+TOOLBOXES, EXTENDS = {'mmdet', 'mmseg', 'mmpretrain'}, ('evaluation.metrics', 'datasets.drawn')
 MAX_LINES, MAX_PARAMETERS = 40, 8
 KERNELS = '_kernels'
 
@@ -115,7 +119,8 @@ def check_import(entry):
             yield f'{where}: a function imports {entry.target}'
     elif entry.in_function and top not in OPTIONAL and entry.module not in PROBES:
         yield f'{where}: a function imports {entry.target}, which is not optional'
-    if top in TOOLBOXES and not entry.in_function and not _below(entry.module, EXTENDS):
+    if top in TOOLBOXES and not entry.in_function and not any(
+            _below(entry.module, place) for place in EXTENDS):
         yield f'{where}: {top} is imported at module level where no class of it is extended'
     if top == 'triton' and not _below(entry.module, 'models.ops'):
         yield f'{where}: triton is for models.ops alone'

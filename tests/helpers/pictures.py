@@ -1,4 +1,6 @@
 """Images, and instances in them, for tests of drawing."""
+from argparse import Namespace
+
 import numpy as np
 import pytest
 from PIL import ImageDraw
@@ -36,3 +38,30 @@ def texts(monkeypatch):
 
     monkeypatch.setattr(ImageDraw.ImageDraw, 'text', record)
     return drawn
+
+
+class FakeDataset:
+    """A built data set as far as pictures need it.
+
+    Args:
+        paths (list[str]): Of its images.
+        transforms (list, optional): Of its pipeline. Defaults to mmcv's loader.
+        metainfo (dict, optional): Of its classes.
+        prefixes (str): Folder of the images, as ``img`` or ``img_path``.
+    """
+
+    def __init__(self, paths, transforms=None, metainfo=None, **prefixes):
+        self.paths, self.metainfo, self.data_prefix = paths, metainfo or {}, prefixes
+        self.pipeline = Namespace(transforms=[self._load] if transforms is None else transforms)
+
+    def __len__(self):
+        return len(self.paths)
+
+    def get_data_info(self, index):
+        return dict(img_path=self.paths[index])
+
+    @staticmethod
+    def _load(results):
+        # Tests that draw nothing do without mmcv.
+        LoadImageFromFile = pytest.importorskip('mmcv.transforms', reason='mmcv reads the images').LoadImageFromFile
+        return LoadImageFromFile()(results)

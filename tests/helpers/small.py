@@ -8,10 +8,14 @@ ARCH = dict(depths=(1, 1, 1, 1), channels=(8, 16, 24, 32))
 def shrink(cfg):
     """The same config for an iteration or two of a small model on small images."""
     cfg.model = _narrow(cfg.model)
-    cfg.model.backbone.arch = ARCH
+    if cfg.model.backbone.type == 'convnext_mm.ModernizedResNet':
+        cfg.model.backbone.width_divisor = 12
+        cfg.model.neck.in_channels = [channels // 12 for channels in cfg.model.neck.in_channels]
+    else:
+        cfg.model.backbone.arch = ARCH
+        if 'neck' in cfg.model:
+            cfg.model.neck.in_channels = list(ARCH['channels'])
     cfg.model.backbone.pop('init_cfg', None)
-    if 'neck' in cfg.model:
-        cfg.model.neck.in_channels = list(ARCH['channels'])
     if 'decode_head' in cfg.model:
         cfg.model.decode_head.in_channels = list(ARCH['channels'])
         cfg.model.auxiliary_head.in_channels = ARCH['channels'][2]
@@ -21,8 +25,9 @@ def shrink(cfg):
         loader = cfg[f'{split}_dataloader']
         loader.update(num_workers=0, persistent_workers=False)
         loader.dataset.pipeline = scale_sizes(loader.dataset.pipeline, 1, 8)
-    if 'tta_pipeline' in cfg:
-        cfg.tta_pipeline = scale_sizes(cfg.tta_pipeline, 1, 8)
+    for pipeline in ('test_pipeline', 'tta_pipeline'):
+        if pipeline in cfg:
+            cfg[pipeline] = scale_sizes(cfg[pipeline], 1, 8)
     length = 'max_epochs' if 'max_epochs' in cfg.train_cfg else 'max_iters'
     cfg.train_cfg.update({length: 1, 'val_interval': 1})
     cfg.default_hooks.logger.interval = 1

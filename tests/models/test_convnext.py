@@ -108,6 +108,7 @@ BAD = [
     (dict(memory_format=1), ValueError, 'memory_format.*got 1'),
     (dict(memory_format=np.arange(2)), ValueError, r'memory_format.*got array\(\[0, 1\]\)'),
     (dict(compile='yes'), TypeError, "compile.*got 'yes'"),
+    (dict(out_norms='yes'), TypeError, "out_norms.*got 'yes'"),
     (dict(use_grn='yes'), TypeError, "use_grn.*got 'yes'"),
     (dict(output_stride=12), ValueError, 'output_stride.*8, 16, 32.*got 12'),
     (dict(output_stride=4), ValueError, 'output_stride.*got 4'),

@@ -250,6 +250,38 @@ def test_images_are_normalised_as_the_weights_expect(name, wanted):
     assert {key: preprocessor[key] for key in wanted} == wanted
 
 
+@pytest.mark.parametrize('count', [1, 2, 4, 6, 7])
+@pytest.mark.parametrize('where', ['preprocessor', 'pipelines', 'both', 'neither'])
+def test_statistics_of_other_channels_stay(count, where):
+    cfg, values = load(CAFFE), dict(mean=[90. + i for i in range(count)], std=[30. + i for i in range(count)])
+    cfg.model.backbone.in_channels = count
+    cfg.model.data_preprocessor = dict(type='DetDataPreprocessor', mean=None, std=None, pad_size_divisor=1)
+    if where in ('preprocessor', 'both'):
+        cfg.model.data_preprocessor.update(values, bgr_to_rgb=False)
+    if where in ('pipelines', 'both'):
+        for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+            loader.dataset.pipeline.insert(2, dict(type='Normalize', to_rgb=False, **values))
+    old, result = cfg.copy(), swap(cfg)
+    assert result.config.model.data_preprocessor == {**old.model.data_preprocessor, 'pad_size_divisor': 32}
+    for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        assert result.config[key] == old[key]
+    assert result.config.model.backbone.in_channels == count
+    assert any(f'images of {count} channels keep' in warning for warning in result.warnings)
+
+
+@pytest.mark.parametrize('name', ['in_channels', 'in_chans', 'img_channels'])
+def test_channels_of_the_images_by_any_name(name):
+    cfg = load(CAFFE)
+    cfg.model.backbone[name] = 5
+    assert swap_backbone(cfg).model.backbone.in_channels == 5
+
+
+def test_four_means_beside_three_channels_stay():
+    cfg = load(CAFFE)
+    cfg.model.data_preprocessor.update(mean=[1., 2., 3., 4.], std=[5.] * 4)
+    assert swap_backbone(cfg).model.data_preprocessor.mean == [1., 2., 3., 4.]
+
+
 def test_pipelines_that_normalise_are_changed_with_the_preprocessor():
     cfg = load(CAFFE)
     normalise = dict(type='Normalize', mean=[103.53, 116.28, 123.675], std=[1., 1., 1.], to_rgb=False)

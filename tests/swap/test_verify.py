@@ -6,6 +6,7 @@ from mmengine.config import Config
 pytest.importorskip('mmdet', reason='mmdet is not installed')
 pytest.importorskip('mmseg', reason='mmseg is not installed')
 
+from convnext_mm.swap import verify as module
 from convnext_mm.swap.errors import MissingPackageError, NoKernelError, VerificationError
 from convnext_mm.swap.stand_alone import make_stand_alone
 from convnext_mm.swap.swap import swap
@@ -146,3 +147,44 @@ def test_missing_packages_are_named(monkeypatch):
     monkeypatch.setattr(module, 'lap', None)
     with pytest.raises(MissingPackageError, match='lap is not installed'):
         verify(swapped('mmdet::bytetrack/bytetrack_yolox_x_8xb4-80e_crowdhuman-mot17halftrain_test-mot17halfval.py'))
+
+
+@pytest.mark.parametrize(('errors', 'raised'), [
+    ([('loss', 'A'), ('loss', 'B'), ('prediction', 'C')], 'A'), ([('loss', 'A'), ('build', 'B')], 'A'),
+    ([('build', 'A')], 'A'), ([('loss', 'A'), None], None), ([('loss', 'A'), ('kernel', 'roi_pool')], 'roi_pool')])
+def test_the_first_error_of_several_sizes_is_raised(errors, raised, monkeypatch):
+    trials = iter(errors)
+
+    def step(cfg, settings, size, swapped):
+        error = next(trials)
+        if error is None:
+            return 1., 2
+        raise NoKernelError('loss', error[1]) if error[0] == 'kernel' else VerificationError(*error)
+
+    monkeypatch.setattr(module, '_step', step)
+    if raised is None:
+        assert verify(swapped(WORKING[0])).loss == 1
+    else:
+        with pytest.raises(VerificationError, match=raised):
+            verify(swapped(WORKING[0]))
+    assert next(trials, None) is None
+
+
+@pytest.mark.parametrize('text', ['', 'too few points'])
+def test_the_error_of_prediction_is_raised_not_that_of_its_fallback(text, monkeypatch):
+    from mmdet.models.detectors import RetinaNet
+
+    def fail(self, *args, mode, **kwargs):
+        if mode == 'predict':
+            raise AssertionError(text)
+        if mode == 'tensor':
+            raise KeyError('the fallback')
+        return forward(self, *args, mode=mode, **kwargs)
+
+    forward = RetinaNet.forward
+    monkeypatch.setattr(module, 'SIZES', module.SIZES[:1])
+    monkeypatch.setattr(RetinaNet, 'forward', fail)
+    with pytest.raises(VerificationError) as info:
+        verify(swapped(WORKING[0]))
+    assert str(info.value).startswith(f'prediction: AssertionError{": " + text if text else " in fail, "}')
+    assert text or 'test_verify.py:' in str(info.value)

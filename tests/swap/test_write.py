@@ -14,7 +14,7 @@ from convnext_mm.swap.leaf import format_leaf
 from convnext_mm.swap.swap import swap
 from convnext_mm.swap.verify import verify
 from convnext_mm.swap.write import write_config
-from convnext_mm.utils.config_files import find_config, leaf_configs
+from convnext_mm.utils.config_files import find_config
 from convnext_mm.utils.errors import UserError
 
 RETINANET = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
@@ -81,20 +81,6 @@ def test_bad_targets(target, message, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=message):
         write_config(swap(Config.fromfile('mine.py')), 'mine.py', target)
     assert sorted(p.name for p in tmp_path.iterdir()) == ['file', 'mine.py']
-
-
-@pytest.mark.parametrize(('name', 'message'), [
-    ('nowhere.py', 'nowhere.py.*does not exist'), ('mmdet::retinanet/retinanet_r5.py', 'beside it are retinanet_'),
-    ('mmnothing::a/b.py', 'mmnothing is not installed')])
-def test_configs_that_are_not_there(name, message):
-    with pytest.raises(UserError, match=message):
-        find_config(name)
-
-
-def test_leaf_configs_are_no_bases():
-    names = leaf_configs('mmdet')
-    assert len(names) > 800 and 'retinanet/retinanet_r50_fpn_1x_coco.py' in names
-    assert not any('_base_' in name for name in names)
 
 
 def tool(*arguments):

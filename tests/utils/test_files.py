@@ -1,4 +1,6 @@
 """Outputs appear whole or not at all, and a place where they cannot be is found before."""
+import os
+
 import pytest
 
 from convnext_mm.utils import files
@@ -27,27 +29,46 @@ def test_no_place_to_write(tmp_path):
         file.write_text('')
 
 
-@pytest.mark.parametrize(('path', 'good'), [
-    ('a', True), ('new/deep/a', True), ('file', True), ('folder', True), ('folder/a', True), ('file/a', False),
-    ('file/deep/a', False), ('dangling/a', False)])
-def test_places(path, good, tmp_path):
+@pytest.mark.parametrize(('path', 'file', 'folder'), [
+    # What is wrong with it as a file, and as a folder.
+    ('a', None, None), ('new/deep/a', None, None), ('folder/a', None, None),
+    ('file', None, 'file is not a folder'), ('link', None, 'link is not a folder'), ('folder', 'it is a folder', None),
+    ('dangling', None, 'dangling is not a folder'), ('pipe', 'it is no regular file', 'pipe is not a folder'),
+    ('file/a', *['file is not a folder'] * 2), ('file/deep/a', *['file is not a folder'] * 2),
+    ('dangling/a', *['dangling is not a folder'] * 2), ('/dev/null', 'it is no regular file', 'null is not a folder'),
+    ('/proc/x', *['no file can be made in /proc'] * 2), ('/proc/x/y', *['no file can be made in /proc'] * 2)])
+def test_places(path, file, folder, tmp_path):
     (tmp_path / 'file').write_text('')
     (tmp_path / 'folder').mkdir()
     (tmp_path / 'dangling').symlink_to(tmp_path / 'gone')
+    (tmp_path / 'link').symlink_to(tmp_path / 'file')
+    os.mkfifo(tmp_path / 'pipe')
     before = sorted(tmp_path.rglob('*'))
-    if good:
-        files.check_place('--out', tmp_path / path)
-    else:
-        with pytest.raises(UserError, match='--out .* is not a folder'):
-            files.check_place('--out', tmp_path / path)
+    for is_folder, wrong in ((False, file), (True, folder)):
+        if wrong is None:
+            files.check_place('--out', tmp_path / path, is_folder)
+        else:
+            with pytest.raises(UserError) as info:
+                files.check_place('--out', tmp_path / path, is_folder)
+            assert f'--out {str(tmp_path / path)!r} cannot be written: ' in str(info.value) and wrong in str(info.value)
     assert sorted(tmp_path.rglob('*')) == before, 'nothing is made'
 
 
 def test_no_permission(tmp_path, monkeypatch):
     # Whoever runs the tests may be root, who may write everywhere.
-    monkeypatch.setattr(files.os, 'access', lambda path, mode: False)
-    with pytest.raises(UserError, match='--out .* no permission'):
+    def refuse(dir):
+        raise PermissionError(13, 'Permission denied')
+
+    monkeypatch.setattr(files.tempfile, 'TemporaryFile', refuse)
+    with pytest.raises(UserError, match='--out .* no file can be made in .* .Permission denied.; give another file'):
         files.check_place('--out', tmp_path / 'a')
+
+
+def test_a_name_of_full_length(tmp_path):
+    path = tmp_path / f'{"ä" * 125}.txt'
+    with files.whole_file(path) as temporary:
+        temporary.write_text('')
+    assert path.exists()
 
 
 @pytest.mark.parametrize('durable', [False, True])
@@ -78,6 +99,41 @@ def test_a_folder_appears_when_it_is_complete(tmp_path):
     with pytest.raises(TypeError), files.whole_folder(path) as temporary:
         temporary / 3
     assert [p.name for p in path.iterdir()] == ['new'] and [p.name for p in path.parent.iterdir()] == ['folder']
+
+
+@pytest.mark.parametrize('kind', ['missing', 'folder', 'link'])
+def test_a_folder_is_replaced_by_two_renames(kind, tmp_path, monkeypatch):
+    path, new, renamed = tmp_path / 'folder', tmp_path / 'new', []
+    new.mkdir()
+    (new / 'b').touch()
+    (tmp_path / 'target').mkdir()
+    (tmp_path / 'target' / 'a').touch()
+    if kind == 'folder':
+        (tmp_path / 'target').rename(path)
+    elif kind == 'link':
+        path.symlink_to(tmp_path / 'target')
+    rename = os.rename
+
+    def watched(source, target):
+        # Before each renaming the old folder is there, whole, here or aside.
+        renamed.append(os.path.basename(target))
+        assert kind == 'missing' or [p.name for p in (path if path.exists() else tmp_path / renamed[0]).iterdir()] == [
+            'a']
+        rename(source, target)
+
+    monkeypatch.setattr(files.os, 'rename', watched)
+    files.replace_folder(new, path)
+    assert [p.name for p in path.iterdir()] == ['b'] and not path.is_symlink()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['folder'] + ['target'] * (kind != 'folder')
+    assert len(renamed) == (1 if kind == 'missing' else 2)
+
+
+def test_a_folder_that_cannot_be_replaced_stays(tmp_path):
+    (tmp_path / 'folder').mkdir()
+    (tmp_path / 'folder' / 'a').touch()
+    with pytest.raises(OSError, match='gone'):
+        files.replace_folder(tmp_path / 'gone', tmp_path / 'folder')
+    assert [p.name for p in tmp_path.rglob('*')] == ['folder', 'a']
 
 
 @pytest.mark.parametrize(('path', 'folder', 'name'), [

@@ -1,7 +1,9 @@
-"""Tables line up, and lists of names are cut."""
+"""Tables line up, lists of names are cut, and a name is one line."""
+from pathlib import Path
+
 import pytest
 
-from convnext_mm.utils.text import format_table, shorten
+from convnext_mm.utils.text import format_table, printable, shorten
 
 
 def test_columns():
@@ -16,3 +18,9 @@ def test_columns():
     ((1, 2, 3), 1, '1 and 2 more')])
 def test_lists_of_names(names, most, text):
     assert shorten(names, most) == text
+
+
+@pytest.mark.parametrize(('name', 'text'), [
+    ('a b/ä€[1].png', 'a b/ä€[1].png'), ('a\nb', r"'a\nb'"), ('a\udcff', r"'a\udcff'"), (Path('a\tb'), r"'a\tb'")])
+def test_names_on_one_line(name, text):
+    assert printable(name) == text

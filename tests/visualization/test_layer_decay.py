@@ -115,6 +115,17 @@ def test_a_backbone_that_cannot_be_built_without_memory(tmp_path):
     assert 'backbone.stages.2.3-5' in view.show_config(cfg, tmp_path / 'p.png')
 
 
+def test_a_floor_is_drawn_and_said(tmp_path, figures):
+    cfg = load('mask_rcnn/convnext_t_3x.py')
+    cfg.param_scheduler = [dict(type='PolyLR', eta_min=8e-5), dict(type='CosineAnnealingLR', eta_min=1e-5)]
+    text = view.show_config(cfg, tmp_path / 'p.png').splitlines()[-1]
+    assert text.startswith('param_scheduler.0 (PolyLR) has eta_min=8e-05, but 6 of 16 groups')
+    own, lifted = figures[0].axes[0].lines[:2]
+    assert list(lifted.get_ydata()) == [max(rate, 8e-5) for rate in own.get_ydata()]
+    assert 'PolyLR with eta_min=8e-05' in lifted.get_label()
+    assert len([line for line in figures[0].axes[0].lines if 'eta_min' in str(line.get_label())]) == 1
+
+
 PLAIN = "model = dict(type='ResNet', depth=18)\noptim_wrapper = dict(optimizer=dict(type='SGD', lr=.1))\n"
 MISTAKES = [
     (PLAIN, 'p.png', "c.py has no optim_wrapper.constructor, so no layer decay: .*'convnext_mm.LayerDecay"),

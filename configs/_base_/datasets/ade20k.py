@@ -26,16 +26,18 @@ train_dataloader = dict(
         dict(type='PhotoMetricDistortion'),
         dict(type='PackSegInputs')]))
 # The annotations stay at their own size, so they are loaded after the image has been resized and flipped.
+# mmseg's `inference_model` finds the pipeline by this name.
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=scale, keep_ratio=True),
+    dict(type='LoadAnnotations'),
+    dict(type='PackSegInputs')]
 val_dataloader = dict(
     batch_size=1,
     num_workers=4,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=split('validation', pipeline=[
-        dict(type='LoadImageFromFile'),
-        dict(type='Resize', scale=scale, keep_ratio=True),
-        dict(type='LoadAnnotations'),
-        dict(type='PackSegInputs')]))
+    dataset=split('validation', pipeline=test_pipeline))
 test_dataloader = val_dataloader
 # The official multi-scale protocol: the ratios multiply `scale`, not the size of the raw image.
 tta_pipeline = [

@@ -2,8 +2,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from convnext_mm.datasets.agreement.parts import Part, annotation_file, data_sets, evaluated, read_categories
+from convnext_mm.datasets.agreement.parts import Part, annotation_file, data_sets, evaluated
 from convnext_mm.datasets.heads import dataset_classes
+from convnext_mm.datasets.outlines import read_outline
 from convnext_mm.utils.configs import type_name
 from convnext_mm.utils.errors import UserError
 from convnext_mm.utils.text import shorten
@@ -47,8 +48,8 @@ def _file_order(part: Part, classes: Sequence[str]):
         return None
     name = kind.__name__
     if name in WHOLE_FILE:
-        return path, _names(read_categories(path), None, False)
-    return path, _names(read_categories(path), classes, name in SORTED_BY_ID)
+        return path, _names(read_outline(path).categories, None, False)
+    return path, _names(read_outline(path).categories, classes, name in SORTED_BY_ID)
 
 
 def _names(categories, classes, by_id):
@@ -88,7 +89,7 @@ def _compare_evaluators(cfg, split, part, classes):
         path = annotation_file(dict(metric, data_root=None))
         if type_name(metric) not in COCO_METRICS or not path or not hasattr(part.kind, 'COCOAPI'):
             continue
-        categories = read_categories(path)
+        categories = read_outline(path).categories
         order = _names(categories, classes, bool(metric.get('sort_categories')))
         label = _first_difference(order, classes)
         if label is not None:

@@ -3,7 +3,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from convnext_mm.datasets.agreement.parts import annotation_file, evaluated, evaluators, read_images
+from convnext_mm.datasets.agreement.parts import annotation_file, evaluated, evaluators
+from convnext_mm.datasets.outlines import read_outline
 from convnext_mm.utils.errors import UserError
 from convnext_mm.utils.text import shorten
 
@@ -33,7 +34,7 @@ def evaluators_of(cfg: Any, path: str) -> list[str]:
 
 
 def _compare(key, path, loader_key, loaded):
-    known, images = read_images(path), read_images(loaded)
+    known, images = read_outline(path).images, read_outline(loaded).images
     unknown = [image for image in images if image not in known]
     other = [image for image, name in images.items() if known.get(image, name) != name]
     mend = f'set {key}={loaded}, the file of the data set'

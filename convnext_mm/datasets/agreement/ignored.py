@@ -15,7 +15,7 @@ LOSSES = {'DiceLoss': ('ignore_index', 255), 'TverskyLoss': ('ignore_index', 255
 METRICS = {'IoUMetric': ('ignore_index', 255), 'CityscapesMetric': ('ignore_index', 255)}
 TRANSFORMS = {'RandomCrop': ('ignore_index', 255), 'GenerateEdge': ('ignore_index', 255),
               'RandomRotate': ('seg_pad_val', 255), 'RandomMosaic': ('seg_pad_val', 255),
-              'RandomCutOut': ('seg_fill_in', None)}
+              'RandomCutOut': ('seg_fill_in', None), 'BioMedical3DPad': ('seg_pad_val', 0)}
 _PADS = 'Pad'
 
 

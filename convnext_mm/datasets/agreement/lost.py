@@ -1,7 +1,10 @@
 """Compare what a pipeline's transforms lose with what the pipeline loads for the model."""
+import functools
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from convnext_mm.datasets.agreement.parts import transforms
 from convnext_mm.utils.configs import is_segmentor, type_name, walk
@@ -63,8 +66,25 @@ def check_lost(cfg: Any, splits: Sequence[str]) -> None:
                 loaded = _load(name, key, step, loaded)
 
 
+@functools.cache
+def rotates_polygons() -> bool:
+    """Return whether the installed mmdet rotates polygons about the middle of the image, as it does boxes and bitmaps.
+
+    The classic 3.3.0 turns them about the corner.
+    """
+    from mmdet.structures.mask import PolygonMasks
+    polygon = np.array([2., 2, 4, 2, 4, 4])
+    turned = PolygonMasks([[polygon]], 10, 10).rotate((10, 10), 180)
+    points = np.ravel(turned.masks[0][0])
+    return bool(np.abs(points - (9 - polygon)).max() < 2)
+
+
 def _check_masks(name, key, step, loaded):
     """Stop at mmdet's transforms that need masks of a kind that is not loaded."""
+    if loaded.polygons and name == 'Rotate' and not rotates_polygons():
+        raise UserError(f'{key} is Rotate, which turns polygons about another point than the image in this version of '
+                        f'mmdet, but {loaded.keys[MASKS]}.poly2mask=False makes polygons: set '
+                        f'{loaded.keys[MASKS]}.poly2mask=True')
     if loaded.polygons and name in BITMAPS:
         raise UserError(f'{key} is {name}, which takes masks as bitmaps, but {loaded.keys[MASKS]}.poly2mask=False '
                         f'makes polygons: set {loaded.keys[MASKS]}.poly2mask=True')

@@ -3,17 +3,17 @@ import inspect
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmengine.registry import DATASETS, Registry
+from mmengine.registry import DATASETS, TRANSFORMS, Registry
 
-from convnext_mm.datasets.reading import parse_json
 from convnext_mm.utils.configs import leaf_datasets, type_name
 from convnext_mm.utils.errors import UserError
 
 #: Transforms whose ``transforms`` belong to another library.
 _FOREIGN = ('Albu',)
+#: Transforms that have others inside by default -> the argument.
+_POLICIES = {'AutoAugment': 'policies', 'RandAugment': 'aug_space'}
 _INNER = re.compile(r'\.(dataset|datasets\.\d+)(?=\.|$)')
 
 
@@ -56,7 +56,7 @@ def data_sets(cfg: Any, splits: Sequence[str]) -> Iterator[tuple[str, Part]]:
             yield split, Part(key, leaf, find_class(leaf, DATASETS))
 
 
-def evaluators(cfg: Any, split: str) -> list[tuple[str, Mapping]]:
+def evaluators(cfg: Any, split: str) -> list[tuple[str, Any]]:
     """Return (config key, settings) of the metrics of a split."""
     found = cfg.get(f'{split}_evaluator') or []
     if not isinstance(found, Mapping):
@@ -116,6 +116,9 @@ def _flatten(node, key):
             for name, value in node.items():
                 if isinstance(value, (Mapping, list, tuple)):
                     yield from _flatten(value, f'{key}.{name}')
+        policies = _POLICIES.get(type_name(node), '')
+        if policies and policies not in node:
+            yield from _flatten(default_of(find_class(node, TRANSFORMS), policies) or (), f'{key}.{policies}')
     elif isinstance(node, (list, tuple)):
         for i, value in enumerate(node):
             if isinstance(value, (Mapping, list, tuple)):
@@ -126,38 +129,3 @@ def annotation_file(settings: Mapping) -> str | None:
     """Return the path of a data set's annotation file as mm joins it; None where it is not a local file."""
     path = os.path.join(settings.get('data_root') or '', settings.get('ann_file') or '')
     return path if not settings.get('backend_args') and os.path.isfile(path) else None
-
-
-def read_categories(path: str) -> list[dict]:
-    """Return the categories of a COCO file, in its order, without parsing the rest of it where that is possible."""
-    content = Path(path).read_bytes()
-    places = [match.end() for match in re.finditer(rb'"categories"\s*:\s*(?=\[)', content)]
-    if len(places) == 1 and content.count(b'"categories"') == 1:
-        content = b'{"categories": ' + content[places[0]:_end_of_list(content, places[0])] + b'}'
-    return _parse(content, path, 'categories')
-
-
-def _parse(content, path, name):
-    try:
-        entries = parse_json(content)[0][name]
-    except (ValueError, RecursionError, KeyError, TypeError) as error:
-        raise UserError(f'{path} cannot be read as a COCO annotation file: {type(error).__name__}: {error}') from None
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise UserError(f'{path} is not a COCO annotation file: its {name} are not a list of objects')
-    return entries
-
-
-def _end_of_list(content, start):
-    """Return where the list that begins at ``start`` ends; brackets in texts do not count."""
-    depth = 0
-    for match in re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]]').finditer(content, start):
-        depth += {b'[': 1, b']': -1}.get(match[0], 0)
-        if not depth:
-            return match.end()
-    return len(content)
-
-
-def read_images(path: str) -> dict:
-    """Return {id: file name, without folders} of the images of a COCO file."""
-    images = _parse(Path(path).read_bytes(), path, 'images')
-    return {image.get('id'): os.path.basename(str(image.get('file_name'))) for image in images}

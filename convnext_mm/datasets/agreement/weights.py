@@ -1,12 +1,15 @@
 """Compare the lengths of losses' ``class_weight`` with the number of classes."""
+import inspect
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from mmengine import fileio
+from mmengine.registry import MODELS
 
-from convnext_mm.datasets.agreement.ignored import losses
+from convnext_mm.datasets.agreement.ignored import heads, losses
 from convnext_mm.utils.configs import type_name, walk
 from convnext_mm.utils.errors import UserError
 
@@ -33,6 +36,60 @@ def check_class_weights(cfg: Any, splits: Sequence[str]) -> None:
             raise UserError(f'{name}.class_weight has {len(weights)} values, but {takes[1]} with '
                             f'{key}.num_classes={head.get("num_classes")} takes {takes[0]}: set {name}.class_weight, '
                             f'or {key}.num_classes')
+    for name, key, loss, head in _decoded(cfg.model):
+        error = _try_loss(loss, head)
+        if error:
+            raise UserError(f'{name}.class_weight has {len(_read(loss["class_weight"]))} values, with which '
+                            f'{type_name(loss)} fails at {key}.num_classes={head["num_classes"]} ({error}): take it '
+                            'out, or give it to CrossEntropyLoss')
+
+
+def check_ignored_pixels(model: Mapping, key: str) -> None:
+    """Make sure that the losses of a segmentor with a ``class_weight`` take masks in which pixels are ignored.
+
+    Args:
+        model (Mapping): Its config.
+        key (str): Of a data set that has ignored pixels.
+
+    Raises:
+        UserError: One fails on them in the installed version of mmseg.
+    """
+    for name, _, loss, head in _decoded(model):
+        error = _try_loss(loss, head, head.get('ignore_index', 255))
+        if error:
+            raise UserError(f'{name}.class_weight makes {type_name(loss)} fail at pixels that are ignored, which the '
+                            f'masks of {key} have ({error}): take class_weight out'
+                            + (f', or set {name}.avg_non_ignore=False' if loss.get('avg_non_ignore') else ''))
+
+
+def _decoded(model):
+    """Yield (config key, its head's key, loss, head) of the losses of a segmentor's heads that have weights."""
+    for key, head in heads(model):
+        for name, loss in losses(head, key):
+            weights = _read(loss.get('class_weight'))
+            if weights is not None and '.loss_decode' in name and isinstance(head.get('num_classes'), int):
+                yield name, key, loss, head
+
+
+def _try_loss(loss, head, label=0):
+    """Return the error of a loss on a drawn sample with a pixel of this label, '' where it has none."""
+    classes = head.get('out_channels') or head['num_classes']
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    labels = torch.zeros(1, 3, 5, dtype=torch.long, device=device)
+    labels[0, 0, 0] = label
+    with MODELS.switch_scope_and_registry(None) as registry:
+        try:
+            built = registry.build(loss).to(device)
+        except Exception:  # What cannot be built is told when the model is.
+            return ''
+        # Some heads' losses know the value that is ignored by themselves.
+        takes = inspect.signature(built.forward).parameters
+        ignored = {'ignore_index': head.get('ignore_index', 255)} if {'ignore_index', 'kwargs'} & set(takes) else {}
+        try:
+            built(torch.zeros(1, classes, 3, 5, device=device), labels, **ignored)
+        except Exception as error:  # Each loss fails in a way of its own.
+            return f'{type(error).__name__}: {" ".join(str(error).split())}'
+    return ''
 
 
 def _read(weights):

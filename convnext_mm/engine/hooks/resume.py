@@ -3,6 +3,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 
 from convnext_mm.engine.hooks.checkpoint import DRAWN
+from convnext_mm.engine.one_cycle import end_in_checkpoint
 from convnext_mm.engine.param_groups import check_groups, take_config
 from convnext_mm.engine.resume_table import find_differences, format_differences, schedule_kinds
 from convnext_mm.registry import HOOKS
@@ -36,6 +37,7 @@ class ResumeHook(Hook):
         if not runner._resume:
             return
         check_groups(runner, checkpoint, runner._load_from)
+        end_in_checkpoint(runner, checkpoint)
         rows = find_differences(runner, checkpoint, self._holds)
         if rows:
             print_log(f'The config and the checkpoint differ:\n{format_differences(rows)}', logger='current')

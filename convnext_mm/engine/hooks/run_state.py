@@ -4,17 +4,21 @@ import uuid
 from mmengine.hooks import EarlyStoppingHook, Hook
 from mmengine.logging import print_log
 
+from convnext_mm.engine.model_state import read_state, restore_state
+from convnext_mm.engine.one_cycle import drop_functions
 from convnext_mm.registry import HOOKS
 
 #: Key of a checkpoint: state of the EarlyStoppingHooks, by their order.
 KEY = 'early_stopping'
+#: The same: what modules keep in plain attributes.
+MODULES = 'module_state'
 #: Key of mmengine's message hub: identity of a run, which it keeps when it is resumed.
 RUN = 'run'
 
 
 @HOOKS.register_module()
 class RunStateHook(Hook):
-    """Keep in checkpoints what mmengine does not: the identity of a run, and the state of its EarlyStoppingHooks.
+    """Keep in checkpoints what mmengine does not: a run's identity, the state of EarlyStoppingHooks and of modules.
 
     A checkpoint that is written before a validation has the state before it, and the resumed run repeats that
     validation (see ``engine.runner.loops``). One that is written after it has the state after it, because
@@ -27,15 +31,20 @@ class RunStateHook(Hook):
             runner.message_hub.update_info(RUN, uuid.uuid4().hex)
 
     def before_save_checkpoint(self, runner, checkpoint):
-        """Store the counts and best scores."""
+        """Store the counts and best scores, and what modules keep in plain attributes; leave functions out."""
         states = [dict(wait_count=int(hook.wait_count), best_score=float(hook.best_score)) for hook in _hooks(runner)]
         if states:
             checkpoint[KEY] = states
+        modules = read_state(runner.model)
+        if modules:
+            checkpoint[MODULES] = modules
+        drop_functions(checkpoint)
 
     def after_load_checkpoint(self, runner, checkpoint):
         """Restore them, and stop at once where the stored state says so by the config's patience or threshold."""
         if not runner._resume:
             return
+        restore_state(runner.model, checkpoint.get(MODULES) or {})
         for hook, state in zip(_hooks(runner), checkpoint.get(KEY) or []):
             hook.wait_count, hook.best_score = state['wait_count'], state['best_score']
             threshold = hook.stopping_threshold

@@ -24,14 +24,19 @@ MAX_LAYERS = 1000
 _OWN = frozenset(('params', 'param_names', 'layer_id', 'lr_scale', 'lr', 'weight_decay'))
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.GroupNorm, nn.LayerNorm)
 _BACKBONE_NAME = re.compile(r'(downsample_layers|stages)\.(\d+)\.(\d+)\.')
+_ISOTROPIC_NAME = re.compile(r'stem\.|blocks\.(\d+)\.')
 
 
 def derive_num_layers(depths: Sequence[int]) -> int:
-    """Return the number of layers of a ConvNeXt: 3, and 1 for every 3 blocks of stage 2, rounded up.
+    """Return the number of layers of a ConvNeXt with so many blocks a stage: 3, and 1 for every 3 blocks of stage 2,
+    rounded up.
 
     The official rule is 6 for 9 blocks and 12 for 27; rounding up generalises it, so that the deepest block of
-    stage 2 comes just before stage 3 at any depth.
+    stage 2 comes just before stage 3 at any depth. Each block of an isotropic ConvNeXt is a layer, as the blocks of
+    plain transformers are; the paper has no rule for it.
     """
+    if len(depths) == 1:
+        return depths[0]
     return 3 + -(-depths[2] // 3)
 
 
@@ -44,8 +49,12 @@ def get_layer_id(name: str, num_layers: int, decay_type: str = 'layer_wise') -> 
         decay_type (str): ``layer_wise`` or ``stage_wise``. Defaults to ``layer_wise``.
 
     Returns:
-        int: 0 (the stem) to ``num_layers``; ``num_layers + 1`` for what is neither stem, downsampling nor block.
+        int: 0 (the stem) to ``num_layers``; ``num_layers + 1`` for what is neither stem, downsampling nor block. Block
+        ``b`` of an isotropic ConvNeXt is layer ``b + 1`` by either type.
     """
+    isotropic = _ISOTROPIC_NAME.match(plain_name(name))
+    if isotropic:
+        return 0 if isotropic.group(1) is None else int(isotropic.group(1)) + 1
     match = _BACKBONE_NAME.match(plain_name(name))
     if match is None:
         return num_layers + 1
@@ -63,7 +72,8 @@ def get_layer_id(name: str, num_layers: int, decay_type: str = 'layer_wise') -> 
 def find_backbones(model: nn.Module) -> dict[str, Sequence[int]]:
     """Return ``{prefix of its parameters' names: depths}`` of every ConvNeXt inside ``model``.
 
-    A ConvNeXt is any module with ``downsample_layers`` and ``stages``: mmpretrain's, a compiled or a wrapped one, too.
+    A ConvNeXt is any module with ``downsample_layers`` and ``stages``: mmpretrain's, a compiled or a wrapped one, too;
+    an isotropic one is a module with ``stem``, ``blocks`` and ``depths``, which has one entry.
     The prefix ends with a dot, or is empty where ``model`` is itself a ConvNeXt.
     """
     found: dict[str, Sequence[int]] = {}
@@ -73,6 +83,8 @@ def find_backbones(model: nn.Module) -> dict[str, Sequence[int]]:
             continue
         if hasattr(module, 'downsample_layers') and hasattr(module, 'stages'):
             found[prefix] = getattr(module, 'depths', None) or [len(stage) for stage in module.stages]
+        elif all(hasattr(module, part) for part in ('stem', 'blocks', 'depths')):
+            found[prefix] = module.depths
     return found
 
 

@@ -109,5 +109,5 @@ class StepGuard:
         raise RunStopped(
             f'loss or gradients were not finite for {self._in_a_row} steps in a row, up to iteration {runner.iter + 1} '
             f'(images {", ".join(images)}; last gradient norms {", ".join(f"{n:.3g}" for n in self._norms)}); repeat '
-            f'that step with: python tools/train.py {config} --resume {os.path.join(runner.work_dir, name)} '
+            f'that step with: python -m convnext_mm train {config} --resume {os.path.join(runner.work_dir, name)} '
             f'--work-dir {os.path.join(runner.work_dir, "nonfinite")}')

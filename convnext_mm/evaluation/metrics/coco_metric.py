@@ -1,67 +1,15 @@
 """Measure COCO's twelve figures for boxes and masks, unrounded and by class, and store the predictions."""
-import contextlib
-import io
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from mmdet.evaluation import CocoMetric as BaseCocoMetric
 from mmengine.logging import print_log
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
+from convnext_mm.evaluation.coco import evaluate_coco, find_backend
 from convnext_mm.evaluation.prediction_checks import compare_categories, compare_images
 from convnext_mm.evaluation.predictions import Predictions, to_annotations, write_detections
 from convnext_mm.evaluation.scores import COCO_FIGURES
 from convnext_mm.registry import METRICS
 from convnext_mm.utils.errors import UserError
-
-
-def evaluate_coco(truth: COCO, annotations: list[dict], kind: str,
-                  category_ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return what pycocotools measures of results.
-
-    Args:
-        truth (pycocotools.coco.COCO): The annotations of the data set.
-        annotations (list[dict]): See :func:`convnext_mm.evaluation.predictions.to_annotations`.
-        kind (str): ``bbox`` or ``segm``.
-        category_ids (Sequence[int]): Ids of the K classes that are evaluated.
-
-    Returns:
-        tuple[ndarray, ndarray]: The twelve figures in pycocotools' order, and AP of each class, (K,); from 0 to 1, -1
-        where there is nothing to find.
-    """
-    results = []
-    for annotation in annotations:
-        if kind == 'segm':
-            # With a box, pycocotools takes the box's area for the mask's, which moves masks between the sizes.
-            annotation = {key: value for key, value in annotation.items() if key != 'bbox'}
-            annotation['score'] = annotation.pop('mask_score', annotation['score'])
-        results.append(dict(annotation))
-    # pycocotools prints a table of its own and how long each step took.
-    with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(truth, _load(truth, results), kind)
-        evaluation.params.catIds = list(category_ids)
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    # Axes: IoU thresholds, recalls, classes, sizes, most detections. Take all sizes and 100 detections.
-    precision = evaluation.eval['precision'][:, :, :, 0, -1]
-    columns = [column[column > -1] for column in precision.reshape(-1, precision.shape[2]).T]
-    # pycocotools sorts the ids.
-    by_id = {i: column.mean() if column.size else -1. for i, column in zip(evaluation.params.catIds, columns)}
-    return evaluation.stats, np.array([by_id[i] for i in category_ids])
-
-
-def _load(truth, results):
-    """Return results as pycocotools has them, also where there are none."""
-    if results:
-        return truth.loadRes(results)
-    # pycocotools looks at the first result to learn their kind, and fails without one.
-    nothing = COCO()
-    nothing.dataset = dict(truth.dataset, annotations=[])
-    nothing.createIndex()
-    return nothing
 
 
 @METRICS.register_module()
@@ -111,7 +59,8 @@ class CocoMetric(BaseCocoMetric):
                 [dict(id=i, name=name) for i, name in names.items()], annotations)
         figures, self.per_class = {}, [{'class': name} for name in names.values()]
         for kind in self.metrics:
-            print_log(f'Evaluating {kind} of {len(annotations)} detections in {len(results)} images', logger='current')
+            print_log(f'Evaluating {kind} of {len(annotations)} detections in {len(results)} images '
+                      f'by {find_backend()}', logger='current')
             values, by_class = evaluate_coco(self._coco_api, annotations, kind, category_ids)
             figures.update((f'{kind}_{figure.key}', value) for figure, value in zip(COCO_FIGURES, values.tolist()))
             for row, value in zip(self.per_class, by_class.tolist()):

@@ -146,7 +146,8 @@ def layer_norm(x, weight, bias, eps, channels_first=False):
 
 def plain_layer_norm(x, weight, bias, eps, channels_first=False):
     """Compute :func:`layer_norm` in torch's own operations."""
-    y = F.layer_norm(x, (x.shape[-1],), weight, bias, eps)
+    # Tracers take the image's size for one that varies, not the weight's.
+    y = F.layer_norm(x, weight.shape, weight, bias, eps)
     return y.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1) if channels_first else y
 
 

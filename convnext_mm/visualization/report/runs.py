@@ -12,17 +12,21 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from convnext_mm.published.imagenet import imagenet_recipe
 from convnext_mm.published.paper import recipe
 from convnext_mm.utils.configs import type_name
 from convnext_mm.utils.errors import UserError
 
 #: Model type -> folder of its family below `configs/`.
-FAMILIES = {'MaskRCNN': 'mask_rcnn', 'CascadeRCNN': 'cascade', 'EncoderDecoder': 'upernet'}
-#: Key of a figure in mmengine's log -> label, factor that makes it per cent, and key in a row of ``paper.json``.
+FAMILIES = {'MaskRCNN': 'mask_rcnn', 'CascadeRCNN': 'cascade', 'EncoderDecoder': 'upernet',
+            'ImageClassifier': 'imagenet'}
+#: Key of a figure in mmengine's log -> label, factor that makes it per cent, and key in a published row.
 METRICS = {
     'coco/bbox_mAP': ('box AP', 100, 'box_ap'),
     'coco/segm_mAP': ('mask AP', 100, 'mask_ap'),
     'mIoU': ('mIoU', 1, 'miou_single_scale'),
+    'accuracy/top1': ('top-1', 1, 'top1'),
+    'accuracy/top5': ('top-5', 1, 'top5'),
 }
 _RESUMED = re.compile(r'resumed epoch: (\d+), iter: (\d+)')
 _ENVIRONMENT = re.compile(r'-{20,}\nSystem environment:\n(.*?)\n-{20,}', re.S)
@@ -110,10 +114,13 @@ class Run:
 
     @property
     def published(self) -> dict | None:
-        """The paper's row for this run's config (``published.recipe``); None for other configs and data."""
+        """The paper's row for this run's config (``recipe``, ``imagenet_recipe``); None for other configs or data."""
         dataset = (self.config.get('val_dataloader') or {}).get('dataset') or {}
         if self.family is None or 'metainfo' in dataset:
             return None
+        if self.family == 'imagenet':
+            # Classes of one's own come from the folders.
+            return imagenet_recipe(f'imagenet/{self.config_name}') if type_name(dataset) == 'ImageNet' else None
         return recipe(f'{self.family}/{self.config_name}')
 
     @property

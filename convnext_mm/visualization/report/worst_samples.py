@@ -8,17 +8,20 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
-from mmengine.fileio import get
-from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.registry import DATASETS, MODELS
 from PIL import Image
 
 from convnext_mm.checkpoint.mmengine_loader import load_checkpoint
-from convnext_mm.datasets.preflight import check_data
-from convnext_mm.drawing import UNLABELLED, Instances, choose_palette, decode_image, draw_panels, read_sample
+from convnext_mm.datasets.preflight import check_data, warn
+from convnext_mm.drawing import UNLABELLED, Classes, Instances, choose_palette, draw_panels, load_image, read_sample
+from convnext_mm.utils.configs import is_classifier
 from convnext_mm.utils.progress import Bar
+from convnext_mm.utils.scopes import set_default_scope
 
 #: Images that are looked at, as far as they can be predicted within ``SECONDS``, and how many of them are shown.
 CHECKED, SECONDS, SHOWN = 40, 60, 6
+#: Images that a classifier is shown: it needs little time for each.
+CLASSIFIED = 1000
 MIN_SCORE = .5
 #: Longer side of a picture on the page.
 SIDE = 640
@@ -29,70 +32,75 @@ class Sample(NamedTuple):
 
     Attributes:
         name (str): File name of the image.
-        iou (float): From 0 to 1: :func:`instance_iou` or :func:`segmentation_iou`.
+        measure (str): How good it is, in words.
         detail (str): What is wrong, in words.
         panels (dict[str, ndarray]): Title -> picture, RGB, uint8, the longer side at most ``SIDE``.
         legend (list): Name and RGB colour of the classes; empty for instances, which carry their names.
     """
 
     name: str
-    iou: float
+    measure: str
     detail: str
     panels: dict
     legend: list
 
 
 class Judged(NamedTuple):
-    """A prediction with its IoU, the words for what is wrong, and what is needed to draw it."""
+    """A prediction with its rank, the words for it, and what is needed to draw it.
 
-    iou: float
+    The lowest rank is the worst: an IoU, :func:`instance_iou` or :func:`segmentation_iou`, or of a classified image the
+    confidence, below 0 where the class is wrong.
+    """
+
+    rank: float
+    measure: str
     detail: str
     path: str
-    truth: Instances | np.ndarray
-    found: Instances | np.ndarray
+    truth: Classes | Instances | np.ndarray
+    found: Classes | Instances | np.ndarray
 
 
 def predict_samples(cfg: Config, checkpoint: str | Path, accelerator: bool = True) -> tuple[list[Sample], int, int]:
     """Return the worst predictions of a model among random images of its test data.
 
     Args:
-        cfg (mmengine.Config): A detector's or a segmentor's.
+        cfg (mmengine.Config): A detector's, a segmentor's or a classifier's.
         checkpoint (str | Path): Of that model.
         accelerator (bool): Predict there if there is one; otherwise on the CPU. Defaults to True.
 
     Returns:
-        tuple[list[Sample], int, int]: At most ``SHOWN``, the lowest IoU first; how many images were predicted; and
-        how many the data set has.
+        tuple[list[Sample], int, int]: At most ``SHOWN``, the worst first (see :class:`Judged`); how many images were
+        predicted; and how many the data set has.
 
     Raises:
         UserError: The data is not there, or the checkpoint does not fit.
     """
-    check_data(cfg, ('test',))
-    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    warn(check_data(cfg, ('test',)))
+    set_default_scope(cfg)
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
     model = MODELS.build(cfg.model)
     load_checkpoint(model, str(checkpoint))
     model.to(get_device() if accelerator else 'cpu').eval()
     names = list(dataset.metainfo['classes'])
     palette = choose_palette(dataset.metainfo.get('palette'), len(names))
-    worst, count = find_worst(model, dataset, names)
-    return [draw_sample(judged, names, palette) for judged in worst], count, len(dataset)
+    worst, count = find_worst(model, dataset, names, CLASSIFIED if is_classifier(model) else CHECKED)
+    return [draw_sample(judged, dataset, names, palette) for judged in worst], count, len(dataset)
 
 
-def find_worst(model, dataset, names):
-    """Predict random images of a data set, as many as there is time for.
+def find_worst(model, dataset, names, most=CHECKED):
+    """Predict random images of a data set, as many of ``most`` as there is time for.
 
     Returns:
-        tuple[list[Judged], int]: At most ``SHOWN``, the lowest IoU first, and how many images were predicted.
+        tuple[list[Judged], int]: At most ``SHOWN``, the worst first, and how many images were predicted.
     """
     # The same images at every call, and spread evenly over the set however many there is time for.
-    order = np.random.RandomState(0).permutation(len(dataset))[:CHECKED].tolist()
+    order = np.random.RandomState(0).permutation(len(dataset))[:most].tolist()
     worst, bar, end = [], Bar(len(order), 'images predicted'), time.monotonic() + SECONDS
     for number in order:
         with torch.no_grad():
             sample, = model.test_step(pseudo_collate([dataset[number]]))
         # Keep the worst alone: the masks of all would fill the memory.
-        worst = sorted([*worst, judge(sample, names)], key=lambda judged: judged.iou)[:SHOWN]
+        worst = sorted([*worst, judge(sample, names)], key=lambda judged: judged.rank)[:SHOWN]
         bar.add()
         if time.monotonic() > end and bar.done < bar.total:
             bar.end(f'{bar.done} of {bar.total} images predicted: the time is up')
@@ -166,20 +174,30 @@ def segmentation_iou(true: np.ndarray, found: np.ndarray, classes: int, ignore_i
 def judge(sample, names):
     """Return a data sample that a model has filled in as ``Judged``."""
     truth, found = read_sample(sample, MIN_SCORE)
+    if isinstance(found, Classes):
+        return judge_classes(truth, found, sample.img_path, names)
     if not isinstance(found, Instances):
         most = max(int(found.max()), int(truth[truth != UNLABELLED].max(initial=0)))
         iou, worst = segmentation_iou(truth, found, most + 1)
-        return Judged(iou, f'worst class: {names[worst]}', sample.img_path, truth, found)
+        return Judged(iou, f'IoU {iou:.2f}', f'worst class: {names[worst]}', sample.img_path, truth, found)
     kind = 'boxes' if truth.masks is None or found.masks is None else 'masks'
     iou, missed, extra = instance_iou(getattr(truth, kind), truth.labels, getattr(found, kind), found.labels)
     wrong = [f'{missed} missed' if missed else '', f'{extra} where nothing is' if extra else '']
-    return Judged(iou, ', '.join(filter(None, wrong)) or 'all found', sample.img_path, truth, found)
+    return Judged(iou, f'IoU {iou:.2f}', ', '.join(filter(None, wrong)) or 'all found', sample.img_path, truth, found)
 
 
-def draw_sample(judged, names, palette):
+def judge_classes(truth, found, path, names):
+    """Return a classified image as ``Judged``: the most confident mistakes are the worst."""
+    label, score, true = int(found.labels[0]), float(found.scores[0]), int(truth.labels[0])
+    right = label == true
+    return Judged(score if right else -score, f'{names[label]} {score:.2f}',
+                  'right' if right else f'wrong: it is {names[true]}', path, truth, found)
+
+
+def draw_sample(judged, dataset, names, palette):
     """Return a judged prediction as a ``Sample``, with pictures that fit the page."""
-    panels = draw_panels(decode_image(get(judged.path)), judged.found, judged.truth, names, palette)
-    return Sample(judged.path.replace('\\', '/').rsplit('/', 1)[-1], judged.iou, judged.detail,
+    panels = draw_panels(load_image(dataset, judged.path), judged.found, judged.truth, names, palette)
+    return Sample(judged.path.replace('\\', '/').rsplit('/', 1)[-1], judged.measure, judged.detail,
                   {title: fit_page(picture) for title, picture in panels.pictures.items()}, panels.legend)
 
 

@@ -7,7 +7,6 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
 from convnext_mm.datasets.agreement import check_agreement
-from convnext_mm.datasets.agreement.parts import read_categories
 from convnext_mm.utils.errors import UserError
 
 pytest.importorskip('mmdet', reason='mmdet is not installed')
@@ -95,11 +94,3 @@ def test_without_classes_in_the_config_the_type_names_them(tmp_path):
     cfg = config(tmp_path, (None, None), ('bicycle', 'person'), ('person', 'bicycle'), ('person', 'bicycle'))
     with pytest.raises(UserError, match=r"train\.json.*numbers labels as bicycle, person.*label 0 is 'bicycle'"):
         check_agreement(cfg, ('train', 'val'))
-
-
-@pytest.mark.parametrize('text', [
-    '{"images": [], "categories" : [{"id": 1, "name": "a]\\"["}, {"id": 2, "name": "b", "more": [[1], []]}]}',
-    '{"info": {"categories": 3}, "categories": [{"id": 1, "name": "a]\\"["}, {"id": 2, "name": "b"}], "images": []}'])
-def test_categories_are_read_without_the_rest(tmp_path, text):
-    (tmp_path / 'a.json').write_text(text)
-    assert read_categories(str(tmp_path / 'a.json')) == json.loads(text)['categories']

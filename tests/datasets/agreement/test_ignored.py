@@ -61,6 +61,8 @@ ROWS = [  # changes -> what the message names; None where they agree
     ({f'{STEPS}.2': dict(type='Pad', size=(8, 8), pad_val=0)}, None),
     ({f'{STEPS}.2': dict(type='RandomRotate', prob=1., degree=9, seg_pad_val=0)}, ['0 by']),
     ({f'{STEPS}.2': dict(type='RandomRotate', prob=1., degree=9)}, None),
+    ({f'{STEPS}.2': dict(type='BioMedical3DPad', pad_shape=(8, 8, 8))}, [f'0 by {STEPS}.2.seg_pad_val']),
+    ({f'{STEPS}.2': dict(type='BioMedical3DPad', pad_shape=(8, 8, 8), seg_pad_val=255)}, None),
     # Inside of others.
     ({f'{STEPS}.2': dict(type='RandomChoice', transforms=[[dict(type='RandomRotate', prob=1., degree=9,
                                                                  seg_pad_val=0)]])},

@@ -1,9 +1,11 @@
 """A transform that loses what the pipeline loads is refused, inside of others and in wrappers too."""
+import numpy as np
 import pytest
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from convnext_mm.datasets.agreement import check_agreement
+from convnext_mm.datasets.agreement.lost import rotates_polygons
 from convnext_mm.utils.errors import UserError
 
 BOXES = dict(type='LoadAnnotations', with_bbox=True)
@@ -84,3 +86,32 @@ def test_what_a_transform_loses(model, inner, outer, refused):
     with pytest.raises(UserError) as caught:
         check(model, inner, outer)
     assert refused in str(caught.value), caught.value
+
+
+def test_polygons_that_are_not_rotated_as_bitmaps_are():
+    """Whether they are depends on mmdet: the same square as a bitmap says it."""
+    structures = pytest.importorskip('mmdet.structures.mask', reason='mmdet is not installed')
+    polygons = structures.PolygonMasks([[np.array([2., 2, 8, 2, 8, 8, 2, 8])]], 30, 40)
+    turned, bitmap = (mask.rotate((30, 40), 90).to_ndarray() for mask in (
+        polygons, structures.BitmapMasks(polygons.to_ndarray().astype(np.uint8), 30, 40)))
+    same = (turned & bitmap).sum() / (turned | bitmap).sum() > .5
+    assert rotates_polygons() == same
+    for step in (dict(type='Rotate'), dict(type='RandAugment'), dict(type='RandAugment', aug_space=[[dict(
+            type='Rotate')]])):
+        check({}, [MASKS, step])
+        if same:
+            check({}, [POLYGONS, step])
+        elif 'aug_space' in step or step['type'] == 'Rotate':
+            with pytest.raises(UserError, match='is Rotate, which turns polygons about another point .*poly2mask=True'):
+                check({}, [POLYGONS, step])
+
+
+def test_transforms_that_others_have_inside_by_default():
+    pytest.importorskip('mmdet', reason='mmdet is not installed')
+    init_default_scope('mmdet')
+    loader = dict(type='LoadImageFromFile', color_type='grayscale')
+    dataset = dict(type='CocoDataset', pipeline=[loader, BOXES, dict(type='RandAugment')])
+    model = dict(data_preprocessor=dict(type='DetDataPreprocessor'), backbone=dict(type='ResNet', in_channels=1))
+    with pytest.raises(UserError, match=r'pipeline.2.aug_space.\d+.0 is (AutoContrast|Equalize|Color|PhotoMetric\w+), '
+                                        'which takes images of 3 channels'):
+        check_agreement(Config(dict(model=model, train_dataloader=dict(dataset=dataset))), ('train',))

@@ -11,31 +11,22 @@ from PIL import Image
 from convnext_mm.datasets import shapes
 from convnext_mm.drawing import palette
 from convnext_mm.engine.hooks import PredictionPicturesHook
-from convnext_mm.engine.hooks.prediction_pictures import image_folder
+from convnext_mm.utils.files import WriteError
 from tests.helpers import processes
 from tests.helpers.paths import ROOT
-from tests.helpers.pictures import GREEN, NAMES, boxes_and_masks, count, image
-
-
-def leaf(**prefixes):
-    return Namespace(data_prefix=prefixes)
-
-
-@pytest.mark.parametrize(('dataset', 'folder'), [
-    (leaf(img='d/val/'), 'd/val/'), (leaf(img_path='d/val', seg_map_path='d/masks'), 'd/val'), (leaf(), ''),
-    (Namespace(), ''), (Namespace(dataset=leaf(img='d/val')), 'd/val'),
-    (Namespace(datasets=[leaf(img='d/a/img'), Namespace(dataset=leaf(img_path='d/b/img'))]), str(Path('d').resolve()))])
-def test_folder_of_the_images(dataset, folder):
-    assert image_folder(dataset) == folder
+from tests.helpers.pictures import GREEN, NAMES, FakeDataset, boxes_and_masks, count, image
 
 
 def show(out_dir, samples, metainfo, prefix, **settings):
     """Give samples to the hook as a test loop does."""
-    hook = PredictionPicturesHook(out_dir=out_dir, **settings)
-    runner = Namespace(test_dataloader=Namespace(dataset=Namespace(metainfo=metainfo, data_prefix=prefix)))
+    hook, warnings, samples = PredictionPicturesHook(out_dir=out_dir, **settings), [], list(samples)
+    dataset = FakeDataset([sample.img_path for sample in samples], metainfo=metainfo, **prefix)
+    runner = Namespace(test_dataloader=Namespace(dataset=dataset), logger=Namespace(warning=warnings.append))
     hook.before_test(runner)
     for i, sample in enumerate(samples):
         hook.after_test_iter(runner, i, None, [sample])
+    hook.after_test(runner)
+    return warnings
 
 
 def written(folder):
@@ -78,6 +69,22 @@ def test_detections_are_beside_the_ground_truth(images, tmp_path):
     assert shown == [[True, False, False], [True, True, False]], 'what mm draws: scores from 0.3'
     show('all', [detection(images[0])], metainfo, dict(img=str(tmp_path / 'data' / 'a')), score_thr=.2)
     assert count(np.array(Image.open('all/1.png')), (200, 200, 0)) > 500
+
+
+def test_an_image_that_cannot_be_drawn_stops_nothing(images, tmp_path):
+    samples = list(map(detection, images))
+    samples[0].pred_instances.labels += 7
+    said = show('pictures', samples, dict(classes=NAMES), dict(img=str(tmp_path / 'data')))
+    assert written('pictures') == ['b/1.png']
+    assert said == [f'{images[0]} has no picture: labels must be from 0 to 2, got 7 to 8',
+                    f'1 of 2 images have no picture in pictures: {images[0]}']
+    assert show('all', samples[1:], dict(classes=NAMES), dict(img=str(tmp_path / 'data'))) == []
+
+
+def test_a_full_disk_stops_the_test(images, tmp_path, monkeypatch):
+    (tmp_path / 'file').touch()
+    with pytest.raises(WriteError):
+        show(tmp_path / 'file' / 'pictures', map(detection, images), dict(classes=NAMES), dict(img=''))
 
 
 def test_without_ground_truth_there_is_the_prediction_alone(images):

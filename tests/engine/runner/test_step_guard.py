@@ -44,7 +44,7 @@ def test_too_many_stop_the_run(tmp_path, wrong, limit, stopped):
     assert f'for {limit} steps in a row, up to iteration {stopped} ' in message
     assert 'images ' in message and '.jpg' in message and ('nan' in message or 'inf' in message)
     command = shlex.split(message.split('with: ')[1])
-    assert command[:2] == ['python', 'tools/train.py']
+    assert command[:4] == ['python', '-m', 'convnext_mm', 'train']
     dump = command[command.index('--resume') + 1]
     assert read(dump)['meta']['iter'] == stopped - 1
 

@@ -298,6 +298,8 @@ def test_hooks_of_a_sharded_run():
     assert cfg.custom_hooks == [dict(type='convnext_mm.ShardedEMAHook', momentum=.3), dict(type='Own'),
                                 dict(type='convnext_mm.WholeValidationHook')]
     assert choose('ddp', custom_hooks=[dict(type='EMAHook')]).custom_hooks == [dict(type='EMAHook')]
+    best = dict(checkpoint=dict(save_best=['top1', 'top1_plain']))
+    assert choose('fsdp', default_hooks=best).default_hooks.checkpoint.save_best == ['top1']
 
 
 @pytest.mark.parametrize(('wrapper', 'strategy'), [
@@ -313,7 +315,7 @@ def test_deepspeed_gets_what_the_optimizer_wrapper_does_elsewhere(wrapper, strat
 
 
 @pytest.mark.parametrize(('call', 'message'), [
-    (lambda: choose('ddp', launcher='none'), '--strategy ddp .*single .*dist_train.sh CONFIG GPUS --strategy ddp'),
+    (lambda: choose('ddp', launcher='none'), '--strategy ddp .*single .*torchrun .*train CONFIG --strategy ddp'),
     (lambda: choose('fsdp', launcher='none'), '--strategy fsdp .*single'),
     (lambda: choose(None, launcher='none', strategy=dict(type='FSDPStrategy')), '--strategy fsdp .*single'),
     (lambda: choose('deepspeed', has_accelerator=True), 'package deepspeed, .* not installed: pip install deepspeed')])

@@ -1,0 +1,4 @@
+"""ConvNeXt-B on ImageNet-1K."""
+_base_ = './_base_.py'
+
+model = dict(backbone=dict(arch='base', drop_path_rate=0.5), neck=dict(in_channels=1024), head=dict(in_channels=1024))

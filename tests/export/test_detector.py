@@ -1,0 +1,91 @@
+"""The graph of a detector finds exactly what mmdet finds, image by image and in batches."""
+import pytest
+import torch
+
+pytest.importorskip('mmdet', reason='the graph is that of a model of mmdet')
+
+from mmengine.config import Config
+
+from convnext_mm.export.check import CASES, ExportError, images_of
+from convnext_mm.export.detections import Comparison, predict
+from convnext_mm.export.export import detector
+from tests.helpers.exported import build_random
+from tests.helpers.paths import ROOT
+from tests.helpers.small import shrink
+
+CASES_OF_MODELS = {
+    'Mask R-CNN': ('mask_rcnn', {}),
+    'Cascade Mask R-CNN, boxes for each class': ('cascade', {}),
+    'agnostic boxes': ('mask_rcnn', {'roi_head.bbox_head.reg_class_agnostic': True}),
+    'agnostic masks': ('mask_rcnn', {'roi_head.mask_head.class_agnostic': True}),
+    'without masks': ('mask_rcnn', {'type': 'FasterRCNN', 'roi_head.mask_head': None,
+                                    'roi_head.mask_roi_extractor': None}),
+    'few proposals': ('mask_rcnn', {'test_cfg.rpn.nms_pre': 20, 'test_cfg.rpn.max_per_img': 7}),
+    'fewer than asked for': ('mask_rcnn', {'test_cfg.rcnn.score_thr': .7}),
+}
+
+
+def dense(kind, head, **settings):
+    """Options that make a detector of one stage of Mask R-CNN, with its backbone and neck."""
+    return {'type': kind, 'rpn_head': None, 'roi_head': None, 'train_cfg': None, 'bbox_head': dict(
+        type=head, num_classes=9, in_channels=16, feat_channels=16, stacked_convs=1, **settings), 'test_cfg': dict(
+            _delete_=True, nms_pre=200, min_bbox_size=0, score_thr=.05, nms=dict(type='nms', iou_threshold=.5),
+            max_per_img=50)}
+
+
+ANCHORS = dict(type='AnchorGenerator', octave_base_scale=4, scales_per_octave=3, ratios=[.5, 1., 2.],
+               strides=[4, 8, 16, 32, 64])
+NORM = dict(type='GN', num_groups=4)
+CODER = dict(type='DeltaXYWHBBoxCoder', target_means=[0.] * 4, target_stds=[1.] * 4)
+CASES_OF_MODELS.update({
+    'RetinaNet': ('mask_rcnn', dense('RetinaNet', 'RetinaHead', anchor_generator=ANCHORS, bbox_coder=CODER)),
+    'FCOS': ('mask_rcnn', dense('FCOS', 'FCOSHead', strides=[4, 8, 16, 32, 64], norm_on_bbox=True, norm_cfg=NORM)),
+    'ATSS': ('mask_rcnn', dense('ATSS', 'ATSSHead', bbox_coder=CODER, norm_cfg=NORM, anchor_generator=dict(
+        ANCHORS, octave_base_scale=8, scales_per_octave=1, ratios=[1.]))),
+})
+
+
+def build(name, options):
+    cfg = shrink(Config.fromfile(ROOT / f'configs/{name}/convnext_t_3x.py'))
+    cfg.merge_from_dict({f'model.{key}': value for key, value in options.items()})
+    for key in [key for key in ('rpn_head', 'roi_head') if cfg.model[key] is None]:
+        cfg.model.pop(key)
+    return build_random(cfg)
+
+
+@pytest.mark.parametrize(('name', 'options'), CASES_OF_MODELS.values(), ids=CASES_OF_MODELS)
+def test_graph_finds_what_mmdet_finds(name, options):
+    model, comparison = build(name, options), Comparison()
+    for case in CASES[:2]:
+        images = images_of(case)
+        with torch.no_grad():
+            expected, found = predict(model, images), detector(model).graphs[0](images)
+        comparison([part.numpy() for part in expected], [part.numpy() for part in found])
+        count = int(found[3][0])
+        torch.testing.assert_close(found[0][0, :count], expected[0], rtol=1e-4, atol=1e-3)
+        assert not found[0][0, count:].any() and not found[1][0, count:].any() and not found[2][0, count:].any()
+    assert comparison.number >= 10 and len(comparison.classes) >= 3 and not comparison.remark()
+
+
+#: What is done to the results of a graph, and what is said of it.
+FAULTS = (
+    (lambda found: found[0].__imul__(1.1), r'lacks the detection of class \d+ .* at a corner'),
+    (lambda found: found[1].__iadd__(.01), r'differs by \S+ pixels at a corner, by 1\.0e-02 in its score'),
+    (lambda found: found[2].__iadd__(99), 'there is none of its class'),
+    (lambda found: found[3].__isub__(1), 'detections in image 0, not'),
+    (lambda found: found[4].__imul__(.1), r'by \d+ of \d+ pixels of the mask'),
+)
+
+
+def test_each_fault_is_found():
+    model, images = build('mask_rcnn', {}), images_of(CASES[0])
+    with torch.no_grad():
+        expected = [part.numpy() for part in predict(model, images)]
+        found = [part.numpy() for part in detector(model).graphs[0](images)]
+    Comparison()(expected, found)
+    for fault, message in FAULTS:
+        changed = [part.copy() for part in found]
+        fault(changed)
+        with pytest.raises(ExportError, match=message):
+            Comparison()(expected, changed)
+    assert 'showed nothing' in Comparison().remark()
