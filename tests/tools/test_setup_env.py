@@ -112,3 +112,22 @@ def test_a_wrong_call_is_one_line():
     asked = subprocess.run([sys.executable, ROOT / 'tools/setup_env.py', 'caffe'], capture_output=True, text=True)
     assert asked.returncode == 2
     assert "invalid choice: 'caffe'" in asked.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize('stack', ['onedl', 'openmmlab', 'torch21'])
+def test_a_new_machine_gets_torch(tmp_path, monkeypatch, stack):
+    """The package itself requires neither torch nor mmengine, so each environment has to ask for them."""
+    commands = []
+    monkeypatch.setattr(setup_env, 'run', lambda *command: commands.append(list(map(str, command))))
+    monkeypatch.setattr(setup_env, 'mmcv_wheel', lambda *args: tmp_path / 'mmcv.whl')
+    for name in ('requirements', 'setup.py'):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.setattr(setup_env, 'ROOT', tmp_path)
+    venv = tmp_path / setup_env.STACKS[stack][0] / 'bin'
+    venv.mkdir(parents=True)
+    for name in ('pip', 'python'):
+        (venv / name).touch()
+    assert setup_env.setup(stack) == venv.parent
+    asked = [word for command in commands if 'install' in command for word in command]
+    assert 'torch' in asked
+    assert 'mmengine' in asked or f'-e {tmp_path}[{stack},dev]' in ' '.join(asked)
