@@ -196,6 +196,7 @@ def export(parser):
                         help='the whole model, or its backbone alone (%(default)s)')
     parser.add_argument('--logits', action='store_true', help='return the logits beside the labels')
     parser.add_argument('--nms', choices=('hard',), help='suppress boxes by plain NMS where the config has soft NMS')
+    parser.add_argument('--half', action='store_true', help='store weights in 16 bits: half of the size')
     parser.add_argument('--int8', action='store_true', help='in 8 bits, calibrated on --images or the training set')
     parser.add_argument('--images', nargs='+', default=[], metavar='IMAGE', help='check with these, not drawn images')
     parser.add_argument('--force', action='store_true', help='replace OUT if it is there')

@@ -1,6 +1,8 @@
 """Export a segmentor, a detector, or any backbone, to the format of another runtime."""
 import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS
@@ -12,10 +14,12 @@ from convnext_mm.checkpoint.files import trust_pickles
 from convnext_mm.checkpoint.mmengine_loader import load_checkpoint, register_loader
 from convnext_mm.export.calibration import read_calibration
 from convnext_mm.export.check import format_check
-from convnext_mm.export.export import COMPANIONS, backbone, detector, export, segmentor
+from convnext_mm.export.export import Subject, backbone, detector, export, segmentor
 from convnext_mm.export.facts import describe
-from convnext_mm.export.formats import find_format
-from convnext_mm.export.quantise import format_tried, quantise
+from convnext_mm.export.formats import files_of, find_format
+from convnext_mm.export.half import halve
+from convnext_mm.export.kept import Tried, counted, format_tried
+from convnext_mm.export.quantise import quantise
 from convnext_mm.models.build import check_backbone
 from convnext_mm.utils.configs import is_segmentor, type_name, walk
 from convnext_mm.utils.errors import UserError
@@ -29,7 +33,7 @@ def check_arguments(args: argparse.Namespace, model: dict) -> None:
         UserError: Naming the argument.
     """
     out = Path(args.out)
-    files = [out, out.with_suffix(COMPANIONS.get(out.suffix, out.suffix)), check_file(out)]
+    files = [*files_of(out), check_file(out)]
     there = [file for file in files if file.exists()]
     if there and not args.force:
         raise UserError(f'OUT {str(there[0])!r} is there already; give another name, or --force to replace it')
@@ -41,6 +45,11 @@ def check_arguments(args: argparse.Namespace, model: dict) -> None:
                         'roi_head or bbox_head; --part backbone exports its backbone alone')
     if args.int8 and (args.part == 'backbone' or out.suffix != '.onnx'):
         raise UserError('--int8 is for whole models in .onnx')
+    if args.half and args.int8:
+        raise UserError('--half is for files in float: --int8 stores weights in 8 bits; take one of the two')
+    if args.half and out.suffix == '.pt2':
+        raise UserError('--half is for .onnx and .xml: runtimes of these make weights float32 again once, when they '
+                        'open the file, torch.export in every run')
     if args.nms and (args.part == 'backbone' or is_segmentor(model)):
         raise UserError('--nms is for whole detectors')
     missing = [name for name in args.images if not Path(name).is_file()]
@@ -58,6 +67,23 @@ def suppress_hard(model: dict) -> None:
     for _, settings in walk(model.get('test_cfg') or {}):
         if isinstance(settings.get('nms'), dict):
             settings['nms'] = dict(type='nms', iou_threshold=settings['nms'].get('iou_threshold', .5))
+
+
+def make_shrink(args: argparse.Namespace, cfg: Any, subject: Subject) -> Callable[[Path], Sequence[Tried]]:
+    """Return what makes a checked file smaller, and tells what it tried; its images are read here, before the export.
+
+    Raises:
+        UserError: There are no images to calibrate int8 by.
+    """
+    what = counted(subject.written)
+    if args.int8:
+        inputs = read_calibration(cfg, args.images, build_dataset(cfg).pipeline.transforms)
+        return lambda path: quantise(path, inputs, what)
+    if args.half:
+        cases = [(images.numpy(), *((case.size,) if subject.resizes else ())) for case, images in
+                 subject.inputs([*map(Path, args.images)])]
+        return lambda path: halve(path, cases, what)
+    return lambda path: ()
 
 
 def main(args: argparse.Namespace) -> None:
@@ -80,14 +106,11 @@ def main(args: argparse.Namespace) -> None:
     facts = describe(cfg, args.part, config=args.config, checkpoint=args.checkpoint, outputs=subject.written,
                      classes=(meta.get('dataset_meta') or {}).get('classes'))
     print(f'exporting {subject.name} to {out}, to be checked before it is written', flush=True)
-    # Before the export, which takes minutes.
-    inputs = read_calibration(cfg, args.images, build_dataset(cfg).pipeline.transforms) if args.int8 else []
-    tried: list = []
-    rows = export(subject, form, out, facts, [Path(name) for name in args.images], lambda path: tried.extend(
-        quantise(path, inputs, is_segmentor(cfg.model)) if inputs else ()))
+    shrink, tried = make_shrink(args, cfg, subject), list[Tried]()
+    rows = export(subject, form, out, facts, [*map(Path, args.images)], lambda path: tried.extend(shrink(path)))
     table = '\n'.join(filter(None, (format_check(subject.columns, rows), subject.remark())))
     if tried:
-        table = f'{table}\n\nThen in int8:\n{format_tried(tried, is_segmentor(cfg.model))}'
+        table = f'{table}\n\nThen smaller:\n{format_tried(tried, counted(subject.written))}'
     versions = ', '.join(f'{name} {version}' for name, version in form.versions().items())
     with whole_file(check_file(out)) as temporary:
         temporary.write_text(f'{out.name} and PyTorch, run on the same images ({versions}):\n\n{table}\n\n'

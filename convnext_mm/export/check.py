@@ -26,6 +26,11 @@ class Case(NamedTuple):
     width: int
     factor: float = 1.
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Return height and width of the result."""
+        return round(self.height * self.factor), round(self.width * self.factor)
+
 
 #: Sizes are at least ``formats.SMALLEST``, and no multiples of the strides but in the first.
 CASES = Case(2, 96, 128), Case(1, 131, 75), Case(2, 90, 150, 1.5), Case(1, 201, 133, .8), Case(1, 128, 256)
@@ -76,9 +81,8 @@ def check(run: Run, reference: Callable[..., Iterable[Tensor]], compare: Callabl
     rows: list[tuple] = []
     bar = Bar(len(inputs), 'checks')
     for case, images in inputs:
-        size = (round(case.height * case.factor), round(case.width * case.factor))
-        sizes = (size,) if resizes else ()
-        names = f'{case.batch} x {case.height} x {case.width}', f'{size[0]} x {size[1]}' if resizes else '-'
+        sizes = (case.size,) if resizes else ()
+        names = f'{case.batch} x {case.height} x {case.width}', '{} x {}'.format(*case.size) if resizes else '-'
         with torch.no_grad():
             expected = [result.numpy() for result in reference(images, *sizes)]
         try:

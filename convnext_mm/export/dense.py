@@ -12,7 +12,7 @@ from convnext_mm.export.parts import GRANTED, check_nms, check_parts
 
 
 class DenseGraph(nn.Module):
-    """mmdet's RetinaNet, FCOS and ATSS with what stands before and after them.
+    """mmdet's RetinaNet, FCOS, ATSS and their like with what stands before and after them.
 
     Args:
         model (nn.Module): The detector; :func:`check_dense` says what it may have.
@@ -68,8 +68,10 @@ def candidates(head: Any, outputs: tuple[Tensor, ...], priors: Tensor,
     return boxes, scores.masked_fill(~is_there, -1), index % classes
 
 
-#: Classes of parts that the functions above follow.
-KNOWN = {'': ('RetinaNet', 'FCOS', 'ATSS', 'SingleStageDetector'), 'bbox_head': ('RetinaHead', 'FCOSHead', 'ATSSHead'),
+#: Classes of parts that the functions above follow; heads beside the first three differ in training or in layers alone.
+KNOWN = {'': ('RetinaNet', 'FCOS', 'ATSS', 'NASFCOS', 'DDOD', 'SingleStageDetector'),
+         'bbox_head': ('RetinaHead', 'FCOSHead', 'ATSSHead', 'FreeAnchorRetinaHead', 'PISARetinaHead',
+                       'RetinaSepBNHead', 'NASFCOSHead', 'DDODHead'),
          'bbox_coder': ('DeltaXYWHBBoxCoder', 'DistancePointBBoxCoder'),
          'prior_generator': ('AnchorGenerator', 'MlvlPointGenerator')}
 

@@ -142,7 +142,9 @@ def predict_masks(head: Any, maps: tuple[Tensor, ...], boxes: Tensor, labels: Te
 #: Classes of parts that the functions above follow; of any other, nobody knows what it does in a test.
 KNOWN = {
     '': ('FasterRCNN', 'MaskRCNN', 'CascadeRCNN'), 'rpn_head': ('RPNHead',),
-    'roi_head': ('StandardRoIHead', 'CascadeRoIHead'), 'bbox_roi_extractor': ('SingleRoIExtractor',),
+    # Of the second and the third, training alone is their own.
+    'roi_head': ('StandardRoIHead', 'DynamicRoIHead', 'PISARoIHead', 'CascadeRoIHead'),
+    'bbox_roi_extractor': ('SingleRoIExtractor',),
     'bbox_head': ('BBoxHead', 'Shared2FCBBoxHead', 'Shared4Conv1FCBBoxHead', 'ConvFCBBoxHead'),
     'mask_roi_extractor': ('SingleRoIExtractor',), 'mask_head': ('FCNMaskHead',),
     'bbox_coder': ('DeltaXYWHBBoxCoder',), 'prior_generator': ('AnchorGenerator',), 'roi_layers': ('RoIAlign',),

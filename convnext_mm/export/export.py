@@ -9,17 +9,14 @@ import torch.nn as nn
 from torch import Tensor
 
 from convnext_mm.export import detections
-from convnext_mm.export.check import CASES, check, compare_labels, compare_values, images_of
+from convnext_mm.export.check import CASES, Case, check, compare_labels, compare_values, images_of
 from convnext_mm.export.dense import DenseGraph, check_dense
 from convnext_mm.export.detector import DetectorGraph, check_detector
 from convnext_mm.export.exportable import exportable
-from convnext_mm.export.formats import Format, Graph
+from convnext_mm.export.formats import Format, Graph, files_of
 from convnext_mm.export.segmentor import SegmentorGraph, predict
 from convnext_mm.utils.errors import UserError
 from convnext_mm.utils.files import whole_file
-
-#: What a format has beside the file that is named: the file's ending, and that of the other.
-COMPANIONS = {'.xml': '.bin'}
 
 
 class Subject(NamedTuple):
@@ -44,6 +41,10 @@ class Subject(NamedTuple):
     resizes: bool
     prepare: Callable[[Tensor], Tensor] = lambda images: images
     remark: Callable[[], str] = lambda: ''
+
+    def inputs(self, files: Sequence[Path] = ()) -> list[tuple[Case, Tensor]]:
+        """Return the images of each case, from files in turn, or drawn, as the graphs take them."""
+        return [(case, self.prepare(images_of(case, files))) for case in CASES]
 
     @property
     def written(self) -> tuple[str, ...]:
@@ -130,13 +131,13 @@ def export(subject: Subject, form: Format, path: Path, facts: dict, files: Seque
     Raises:
         UserError: An exporter does not take a part of the model, or the file does something else than the model.
     """
-    inputs = [(case, subject.prepare(images_of(case, files))) for case in CASES]
+    inputs = subject.inputs(files)
     rows: list[tuple] = []
     with contextlib.ExitStack() as stack:
         temporary = stack.enter_context(whole_file(path))
-        if path.suffix in COMPANIONS:
+        for other in files_of(path)[1:]:
             # Its temporary name has the same stem, by which the runtime finds it.
-            stack.enter_context(whole_file(path.with_suffix(COMPANIONS[path.suffix])))
+            stack.enter_context(whole_file(other))
         for module in subject.graphs:
             outputs = getattr(module, 'outputs', subject.outputs)
             with _naming(subject.name, path.suffix):

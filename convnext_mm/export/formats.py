@@ -18,6 +18,8 @@ from convnext_mm.utils.errors import UserError
 
 #: Under this name a file holds what ``write`` was given as ``facts``.
 FACTS = 'convnext_mm'
+#: What a format has beside the file that is named: the file's ending, and that of the other.
+COMPANIONS = {'.xml': '.bin'}
 #: The operators of ONNX that files use.
 OPSET = 17
 #: Axes of images, ``(N, 3, H, W)``, that vary.
@@ -189,6 +191,11 @@ FORMATS = {
     '.pt2': Format((), write_pt2, open_pt2, _pt2_facts),
     '.xml': Format(('onnx', 'openvino'), write_openvino, open_openvino, _openvino_facts),
 }
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the files that an exported one consists of."""
+    return [path, *(path.with_suffix(COMPANIONS[ending]) for ending in (path.suffix,) if ending in COMPANIONS)]
 
 
 def find_format(path: str | Path) -> Format:

@@ -1,59 +1,36 @@
 """int8: layers of an ONNX file in 8 bits, by ONNX Runtime's own tool; those stay in float32 that lose too much."""
 import json
 import os
-import statistics
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from convnext_mm.export.check import ExportError
-from convnext_mm.export.formats import FACTS, Run, open_onnx
+from convnext_mm.export.formats import FACTS, open_onnx
+from convnext_mm.export.kept import Counted, Inputs, Tried, compare_files
 from convnext_mm.utils.progress import Line
-from convnext_mm.utils.text import format_table
 
 #: Layers with weights, which are quantised.
 LAYERS = 'Conv', 'ConvTranspose', 'MatMul', 'Gemm'
-#: Parts of layers' names, by what they are: the last layers of heads, depthwise convolutions, those between stages.
+#: Parts of layers' names, by what they are: the last layers of heads, those between stages.
 _LAST = 'conv_seg', 'fc_cls', 'fc_reg', 'rpn_cls', 'rpn_reg', 'conv_logits'
-#: What stays in float32, in the order in which it is tried.
-KEPT = (('nothing', ()), ('the last layers', _LAST), ('last and depthwise layers', (*_LAST, 'dwconv')),
-        ('last, depthwise and downsampling layers', (*_LAST, 'dwconv', 'downsample')))
-#: Share of labels, and of detections from ``SCORE`` on, that must stay what they are in float32.
-LABELS, DETECTIONS, SCORE, OVERLAP = .99, .9, .3, .75
-
-#: An image, ``(1, 3, H, W)``, and the size of the result for a segmentor.
-Inputs = Sequence[tuple[NDArray, ...]]
+#: What stays in float32, in the order in which it is tried. Layers with groups always stay: they are slower in int8.
+KEPT = (('depthwise layers', ()), ('last and depthwise layers', _LAST),
+        ('last, depthwise and downsampling layers', (*_LAST, 'downsample')))
+#: Share of labels, and of detections, that must stay what they are in float32.
+LEAST = {'labels': .99, 'detections': .9}
 
 
-class Tried(NamedTuple):
-    """What was found of a quantised file.
-
-    Attributes:
-        kept (str): What stayed in float32.
-        share (float): Of labels or detections that stayed what they were.
-        megabytes (float): Size.
-        milliseconds (float): Time of an image, the median.
-    """
-
-    kept: str
-    share: float
-    megabytes: float
-    milliseconds: float
-
-
-def quantise(path: Path, inputs: Inputs, segments: bool) -> list[Tried]:
+def quantise(path: Path, inputs: Inputs, what: Counted) -> list[Tried]:
     """Replace a file of ONNX by one in int8, with as few layers in float32 as lose little enough.
 
     Args:
         path (Path): The file, in float32.
         inputs (Sequence): At least two images; the activations' ranges are those of every second one, and what is lost
             is measured on the others.
-        segments (bool): Whether the file returns labels, not detections.
+        what (Counted): Labels or detections.
 
     Returns:
         list[Tried]: The file in float32 and those that were tried; the last one was written.
@@ -61,15 +38,14 @@ def quantise(path: Path, inputs: Inputs, segments: bool) -> list[Tried]:
     Raises:
         ExportError: Even with all of ``KEPT`` in float32 too much is lost. The file stays.
     """
-    held, exact, other = inputs[1::2], open_onnx(path), path.with_name(f'{path.stem}.int8{path.suffix}')
+    exact, other = open_onnx(path), path.with_name(f'{path.stem}.int8{path.suffix}')
     tried = [Tried('all', 1., path.stat().st_size / 1e6, 0.)]
-    least, line = LABELS if segments else DETECTIONS, Line()
+    least, line = LEAST[what.name], Line()
     try:
         for name, parts in KEPT:
             line.show(f'int8: {name} in float32')
             _write(path, other, inputs[::2], parts, name)
-            results, times = _run_all([exact, open_onnx(other)], held)
-            share = float(np.mean([(_labels_kept if segments else _detections_kept)(*pair) for pair in zip(*results)]))
+            share, times = compare_files([exact, open_onnx(other)], inputs[1::2], what)
             tried[0] = tried[0]._replace(milliseconds=times[0])
             tried.append(Tried(name, share, other.stat().st_size / 1e6, times[1]))
             if share >= least:
@@ -77,8 +53,8 @@ def quantise(path: Path, inputs: Inputs, segments: bool) -> list[Tried]:
                 return tried
     finally:
         other.unlink(missing_ok=True)
-    raise ExportError(f'in int8 {share:.1%} of the {"labels" if segments else "detections"} are those of float32, '
-                      f'{least:.0%} must be; nothing was written')
+    raise ExportError(f'in int8 {share:.1%} of the {what.name} are those of float32, {least:.0%} must be; nothing was '
+                      'written')
 
 
 def _write(source, target, inputs, parts, name):
@@ -88,7 +64,7 @@ def _write(source, target, inputs, parts, name):
     model = onnx.load(str(source))
     constants = {tensor.name for tensor in model.graph.initializer}
     kept = [node.name for node in model.graph.node if node.op_type in LAYERS and (
-        node.input[1] not in constants or any(part in node.name for part in parts))]
+        node.input[1] not in constants or _has_groups(node) or any(part in node.name for part in parts))]
     names = [entry.name for entry in model.graph.input]
 
     class Reader(CalibrationDataReader):
@@ -101,44 +77,16 @@ def _write(source, target, inputs, parts, name):
             """Return the next inputs by name, or None."""
             return next((dict(zip(names, map(np.asarray, entry))) for entry in self.left), None)
 
+    # Products give float32, as what follows them takes that: one rounding less, and no time for it.
     quantize_static(str(source), str(target), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
                     op_types_to_quantize=list(LAYERS), nodes_to_exclude=kept, activation_type=QuantType.QUInt8,
-                    weight_type=QuantType.QInt8)
+                    weight_type=QuantType.QInt8,
+                    extra_options=dict(OpTypesToExcludeOutputQuantization=['MatMul', 'Gemm']))
     facts = next((json.loads(entry.value) for entry in model.metadata_props if entry.key == FACTS), {})
     written = onnx.load(str(target))
     onnx.helper.set_model_props(written, {FACTS: json.dumps(dict(facts, int8=f'all but {name}'))})
     onnx.save(written, str(target))
 
 
-def _run_all(runs: Sequence[Run], inputs: Inputs) -> tuple[list[list], list[float]]:
-    """Return the results of each file for each image, and its milliseconds, the median; files take turns."""
-    results: list[list] = [[] for _ in runs]
-    times: list[list] = [[] for _ in runs]
-    for entry in inputs:
-        for number, run in enumerate(runs):
-            start = time.perf_counter()
-            results[number].append(run(*entry))
-            times[number].append((time.perf_counter() - start) * 1e3)
-    return results, [statistics.median(row) for row in times]
-
-
-def _labels_kept(expected, found):
-    return (expected[0] == found[0]).mean()
-
-
-def _detections_kept(expected, found):
-    """Return which share of an image's detections has one of the same class in nearly the same place."""
-    from torchvision.ops import box_iou
-    certain = np.flatnonzero(expected[1][0][:int(expected[3][0])] >= SCORE)
-    if not len(certain):
-        return 1.
-    count = int(found[3][0])
-    overlaps = box_iou(torch.from_numpy(expected[0][0][certain]), torch.from_numpy(found[0][0][:count])).numpy()
-    same = expected[2][0][certain, None] == found[2][0][None, :count]
-    return (same & (overlaps >= OVERLAP)).any(1).mean()
-
-
-def format_tried(tried: Sequence[Tried], segments: bool) -> str:
-    """Return what :func:`quantise` tried as a table."""
-    rows = [(row.kept, f'{row.share:.2%}', f'{row.megabytes:.1f}', f'{row.milliseconds:.1f}') for row in tried]
-    return format_table(('in float32', f'same {"labels" if segments else "detections"}', 'MB', 'ms an image'), rows)
+def _has_groups(node):
+    return any(entry.name == 'group' and entry.i > 1 for entry in node.attribute)

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from convnext_mm.export.check import CASES, ExportError, images_of
 from convnext_mm.export.detections import Comparison, predict
 from convnext_mm.export.export import detector
-from tests.helpers.exported import build_random
+from tests.helpers.exported import DENSE, build_random, make_dense
 from tests.helpers.paths import ROOT
 from tests.helpers.small import shrink
 
@@ -22,34 +22,16 @@ CASES_OF_MODELS = {
                                     'roi_head.mask_roi_extractor': None}),
     'few proposals': ('mask_rcnn', {'test_cfg.rpn.nms_pre': 20, 'test_cfg.rpn.max_per_img': 7}),
     'fewer than asked for': ('mask_rcnn', {'test_cfg.rcnn.score_thr': .7}),
+    **{kind: (kind, {}) for kind in DENSE},
 }
 
 
-def dense(kind, head, **settings):
-    """Options that make a detector of one stage of Mask R-CNN, with its backbone and neck."""
-    return {'type': kind, 'rpn_head': None, 'roi_head': None, 'train_cfg': None, 'bbox_head': dict(
-        type=head, num_classes=9, in_channels=16, feat_channels=16, stacked_convs=1, **settings), 'test_cfg': dict(
-            _delete_=True, nms_pre=200, min_bbox_size=0, score_thr=.05, nms=dict(type='nms', iou_threshold=.5),
-            max_per_img=50)}
-
-
-ANCHORS = dict(type='AnchorGenerator', octave_base_scale=4, scales_per_octave=3, ratios=[.5, 1., 2.],
-               strides=[4, 8, 16, 32, 64])
-NORM = dict(type='GN', num_groups=4)
-CODER = dict(type='DeltaXYWHBBoxCoder', target_means=[0.] * 4, target_stds=[1.] * 4)
-CASES_OF_MODELS.update({
-    'RetinaNet': ('mask_rcnn', dense('RetinaNet', 'RetinaHead', anchor_generator=ANCHORS, bbox_coder=CODER)),
-    'FCOS': ('mask_rcnn', dense('FCOS', 'FCOSHead', strides=[4, 8, 16, 32, 64], norm_on_bbox=True, norm_cfg=NORM)),
-    'ATSS': ('mask_rcnn', dense('ATSS', 'ATSSHead', bbox_coder=CODER, norm_cfg=NORM, anchor_generator=dict(
-        ANCHORS, octave_base_scale=8, scales_per_octave=1, ratios=[1.]))),
-})
-
-
 def build(name, options):
-    cfg = shrink(Config.fromfile(ROOT / f'configs/{name}/convnext_t_3x.py'))
+    """Build the small model of a family, with options; or of Mask R-CNN's parts a detector of one stage."""
+    cfg = shrink(Config.fromfile(ROOT / f'configs/{"mask_rcnn" if name in DENSE else name}/convnext_t_3x.py'))
+    if name in DENSE:
+        make_dense(cfg, name, 9)
     cfg.merge_from_dict({f'model.{key}': value for key, value in options.items()})
-    for key in [key for key in ('rpn_head', 'roi_head') if cfg.model[key] is None]:
-        cfg.model.pop(key)
     return build_random(cfg)
 
 

@@ -80,8 +80,10 @@ DETECTIONS = 'boxes', 'scores', 'labels', 'count', 'masks'
 #: Ending, model, arguments, and the results, of which windows take the logits; the first two in `make test`.
 FILES = (
     ('.onnx', 'cascade', ('--nms', 'hard', '--cfg-options', SOFT), DETECTIONS),
-    ('.xml', 'mask_rcnn', ('--part', 'backbone'), ('stage0', 'stage1', 'stage2', 'stage3')),
+    ('.xml', 'mask_rcnn', ('--part', 'backbone', '--half'), ('stage0', 'stage1', 'stage2', 'stage3')),
     ('.xml', 'upernet', (), ('labels', 'logits')),
+    ('.onnx', 'upernet', ('--half',), ('labels', 'logits')),
+    ('.xml', 'cascade', ('--half',), DETECTIONS),
     ('.onnx', 'upernet', ('--cfg-options', WHOLE), ('labels',)),
     ('.onnx', 'mask_rcnn', (), DETECTIONS),
     ('.xml', 'mask_rcnn', (), DETECTIONS),
@@ -100,6 +102,7 @@ def test_file_is_checked_and_says_what_it_is(request, tmp_path, capsys, size):
         assert main('export', [config, checkpoint, str(out), *arguments]) == 0
         assert 'agrees with PyTorch' in capsys.readouterr().out
         part = 'backbone' if '--part' in arguments else 'whole'
+        assert ('half' in FORMATS[ending].read_facts(out)) == ('--half' in arguments)
         assert_says_what_it_is(out, config, part)
         images = np.zeros((1, 3, 70, 90), np.uint8 if part == 'whole' else np.float32)
         results = FORMATS[ending].open(out)(images, *(((50, 60),) if name == 'upernet' else ()))
@@ -113,13 +116,16 @@ REFUSED = (
     ('upernet', 'm.onnx', ('--images', 'none.png'), r"--images: 'none\.png' is no file"),
     ('upernet', 'm.onnx', ('--part', 'backbone', '--logits'), r'--logits is for whole segmentors'),
     ('upernet', 'm.xml', ('--int8',), r'--int8 is for whole models in \.onnx'),
+    ('upernet', 'm.onnx', ('--int8', '--half'), r'--half is for files in float'),
+    ('upernet', 'm.pt2', ('--half',), r'--half is for \.onnx and \.xml'),
     ('upernet', 'm.onnx', ('--nms', 'hard'), r'--nms is for whole detectors'),
     ('mask_rcnn', 'm.onnx', ('--cfg-options', SOFT),
      r'model\.test_cfg\.rcnn\.nms\.type=soft_nms cannot be exported.*--nms hard'),
     ('upernet', 'm.onnx', ('--cfg-options', 'model.data_preprocessor.test_cfg.size_divisor=32'),
      r'model\.data_preprocessor\.test_cfg cannot be exported: with model\.test_cfg\.mode=slide'),
-    ('mask_rcnn', 'm.onnx', ('--cfg-options', 'model.roi_head.type=PISARoIHead'),
-     r'model\.roi_head=PISARoIHead cannot be exported: taken are StandardRoIHead, CascadeRoIHead'),
+    ('mask_rcnn', 'm.onnx', ('--cfg-options', 'model.roi_head.mask_head.type=HTCMaskHead',
+                             'model.roi_head.mask_head.with_conv_res=False'),
+     r'model\.roi_head\.mask_head=HTCMaskHead cannot be exported: taken are FCNMaskHead'),
     ('mask_rcnn', 'm.onnx', ('--cfg-options', 'model.roi_head.bbox_head.bbox_coder.clip_border=False'),
      r'model\.roi_head\.bbox_head\.bbox_coder\.clip_border=False cannot be exported: taken is True'),
     ('mask_rcnn', 'm.onnx', ('--cfg-options', 'model.test_cfg.rpn.nms.max_num=9'),

@@ -21,36 +21,39 @@ from convnext_mm.export.exportable import exportable
 from convnext_mm.export.facts import check_facts, describe, read_facts
 from convnext_mm.export.formats import FORMATS, Graph
 from convnext_mm.utils.errors import UserError
-from tests.helpers.exported import build_random
+from tests.helpers.exported import DENSE, build_random, make_dense
 from tests.helpers.instances import forget_instances
 from tests.helpers.paths import ROOT
 
 
-def write(folder, kind, **options):
-    """Write a checkpoint of a demo model with random weights, its export, and data; return the arguments of both."""
-    cfg = Config.fromfile(ROOT / f'configs/demo/{kind}.py')
+def write(folder, kind, options):
+    """Write a demo model's config and a checkpoint with random weights, its export, and data; return the config."""
+    cfg = Config.fromfile(ROOT / f'configs/demo/{"upernet" if kind == "upernet" else "cascade"}.py')
+    if kind in DENSE:
+        make_dense(cfg, kind, 3)
     cfg.merge_from_dict(options)
+    cfg.dump(folder / 'config.py')
     model = build_random(cfg)
     torch.save(dict(state_dict=model.state_dict(), meta={}), folder / 'model.pth')
-    subject = detector(model) if kind == 'cascade' else segmentor(model, False)
+    subject = segmentor(model, False) if kind == 'upernet' else detector(model)
     images, graph = images_of(CASES[0]), subject.graphs[-1]
     with exportable(graph):
         FORMATS['.onnx'].write(Graph(graph, images, subject.resizes, subject.written), folder / 'model.onnx',
                                describe(cfg, 'whole', outputs=subject.written, classes=None))
-    generate, name = (shapes.generate_coco, 'coco') if kind == 'cascade' else (shapes.generate_ade, 'ade')
+    generate, name = (shapes.generate_ade, 'ade') if kind == 'upernet' else (shapes.generate_coco, 'coco')
     generate(folder / 'data/shapes' / name, train=1, val=3, width=240, height=200)
-    return [str(ROOT / f'configs/demo/{kind}.py'), *(['--cfg-options', *(f'{key}={value}' for key, value in
-                                                                         options.items())] if options else [])]
+    return str(folder / 'config.py')
 
 
 def run(command, config, file, *arguments):
     forget_instances()
-    assert main(command, [config[0], str(file), *arguments, *config[1:]]) == 0
+    assert main(command, [config, str(file), *arguments]) == 0
 
 
 #: Kind of the model, options, and how many figures have to be alike.
 MODELS = {
     'detector': ('cascade', {'model.test_cfg.rpn.max_per_img': 30, 'model.test_cfg.rcnn.max_per_img': 20}, 24),
+    'detector of one stage': ('RetinaNet', {'model.test_cfg.max_per_img': 20, 'test_evaluator.metric': 'bbox'}, 12),
     'windows': ('upernet', {'model.test_cfg.crop_size': (96, 96), 'model.test_cfg.stride': (64, 64)}, 3),
     'whole images': ('upernet', {'model.test_cfg.mode': 'whole'}, 3),
 }
@@ -60,13 +63,13 @@ MODELS = {
 @pytest.mark.filterwarnings('ignore')
 def test_file_is_tested_and_predicts_as_the_checkpoint(tmp_path, monkeypatch, kind, options, number):
     monkeypatch.chdir(tmp_path)
-    config = write(tmp_path, kind, **options)
+    config = write(tmp_path, kind, options)
     picture, figures, found = str(next((tmp_path / 'data').rglob('*val*/*.png'))), [], []
     for ending in ('pth', 'onnx'):
         out = Path(f'found_{ending}')
         run('test', config, f'model.{ending}', '--work-dir', f'work_{ending}')
         run('predict', config, f'model.{ending}', picture, '--out-dir', str(out), *(
-            ('--score-thr', '0.05') if kind == 'cascade' else ()))
+            ('--score-thr', '0.05') if kind != 'upernet' else ()))
         evaluation = json.loads(Path(f'work_{ending}/evaluation.json').read_text())
         figures.append([row['measured'] for row in evaluation['figures']])
         found.append((json.loads((out / 'predictions.json').read_text()).get('annotations', []),
@@ -74,9 +77,9 @@ def test_file_is_tested_and_predicts_as_the_checkpoint(tmp_path, monkeypatch, ki
     assert len(figures[0]) == number
     np.testing.assert_allclose(*(np.array(rows, float) for rows in figures), atol=.01)
     # A detector's picture; a segmentor's picture and map.
-    assert len(found[0][1]) == len(found[1][1]) == (1 if kind == 'cascade' else 2)
+    assert len(found[0][1]) == len(found[1][1]) == (2 if kind == 'upernet' else 1)
     assert all((one != other).mean() < 1e-3 for one, other in zip(found[0][1], found[1][1]))
-    assert len(found[0][0]) == len(found[1][0]) == (20 if kind == 'cascade' else 0)
+    assert len(found[0][0]) == len(found[1][0]) == (0 if kind == 'upernet' else 20)
     for one, other in zip(found[0][0], found[1][0]):
         assert one['category_id'] == other['category_id'] and one['score'] == pytest.approx(other['score'], abs=1e-3)
         assert one['bbox'] == pytest.approx(other['bbox'], abs=.01)

@@ -12,6 +12,30 @@ from tests.helpers.models import randomise
 from tests.helpers.paths import ROOT
 from tests.helpers.small import shrink
 
+_STRIDES = [4, 8, 16, 32, 64]
+_NORM = dict(type='GN', num_groups=4)
+_CODER = dict(type='DeltaXYWHBBoxCoder', target_means=[0.] * 4, target_stds=[1.] * 4)
+_ANCHORS = dict(type='AnchorGenerator', octave_base_scale=8, scales_per_octave=1, ratios=[1.], strides=_STRIDES)
+#: Detectors of one stage: type, and its head's type and settings.
+DENSE = {
+    'RetinaNet': dict(type='RetinaHead', bbox_coder=_CODER, anchor_generator=dict(
+        _ANCHORS, octave_base_scale=4, scales_per_octave=3, ratios=[.5, 1., 2.])),
+    'FCOS': dict(type='FCOSHead', strides=_STRIDES, norm_on_bbox=True, norm_cfg=_NORM),
+    'ATSS': dict(type='ATSSHead', bbox_coder=_CODER, norm_cfg=_NORM, anchor_generator=_ANCHORS),
+}
+
+
+def make_dense(cfg, kind, classes):
+    """Make the config of a two-stage detector one of a detector of one stage, with its backbone and neck."""
+    channels = cfg.model.neck.out_channels
+    for key in ('rpn_head', 'roi_head', 'train_cfg'):
+        cfg.model.pop(key)
+    cfg.model.update(
+        type=kind, bbox_head=dict(DENSE[kind], num_classes=classes, in_channels=channels, feat_channels=channels,
+                                  stacked_convs=1),
+        test_cfg=dict(nms_pre=200, min_bbox_size=0, score_thr=.05, nms=dict(type='nms', iou_threshold=.5),
+                      max_per_img=50))
+
 
 def randomise_whole(model):
     """Give every parameter and statistic a random value, large enough that predictions vary over an image."""
