@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 #: Files and folders whose tests take most of the time: `make test-fast` leaves them out.
-SLOW = ('apis/test_demo.py', 'apis/test_doctor.py', 'apis/test_predict.py',
+SLOW = ('apis/test_classifier.py', 'apis/test_demo.py', 'apis/test_doctor.py', 'apis/test_predict.py',
         'apis/test_roadmap.py', 'apis/test_robustness.py', 'models/test_modernized_resnet.py',
         'apis/test_pure_python.py', 'benchmarks',
         'checkpoint/test_download.py', 'checkpoint/test_namings.py',

@@ -1,4 +1,4 @@
-"""Test a detector or a segmentor."""
+"""Test a detector, a segmentor or a classifier."""
 import sys
 
 from convnext_mm.apis.cli import main

@@ -66,7 +66,7 @@ def _add_reference(parser):
 
 
 def train(parser):
-    """Train a detector or a segmentor: convnext-mm train convnext_mm::cascade/convnext_t_3x.py"""
+    """Train a detector, segmentor or classifier: convnext-mm train convnext_mm::cascade/convnext_t_3x.py"""
     _add_run(parser)
     parser.add_argument('--resume', nargs='?', const='auto', metavar='auto|PATH',
                         help='go on from a checkpoint; without a path from the newest one in the work dir')
@@ -84,7 +84,7 @@ def train(parser):
 
 
 def test(parser):
-    """Test a detector or a segmentor: convnext-mm test convnext_mm::cascade/convnext_t_3x.py CHECKPOINT"""
+    """Test a detector, segmentor or classifier: convnext-mm test convnext_mm::cascade/convnext_t_3x.py CHECKPOINT"""
     _add_run(parser)
     parser.add_argument('checkpoint', help='checkpoint file, or one that export wrote')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation: multi-scale and flip')

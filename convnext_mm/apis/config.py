@@ -10,6 +10,7 @@ from convnext_mm.engine.strategy_choice import choose_strategy
 from convnext_mm.swap.refit import refit_readers
 from convnext_mm.utils.config_files import find_config
 from convnext_mm.utils.config_reading import read_file
+from convnext_mm.utils.configs import join_preprocessor
 from convnext_mm.utils.errors import UserError
 from convnext_mm.utils.scopes import set_default_scope
 
@@ -82,5 +83,6 @@ def load_config(args: Namespace, *needed: str) -> Config:
     # Configs in several folders share a name, so the folder is part of the default.
     path = Path(cfg.filename).resolve()
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', path.parent.name, path.stem))
+    join_preprocessor(cfg)
     set_default_scope(cfg)
     return cfg

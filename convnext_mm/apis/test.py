@@ -1,4 +1,4 @@
-"""Test a detector or a segmentor."""
+"""Test a detector, a segmentor or a classifier."""
 import argparse
 
 from mmengine.dist import is_main_process

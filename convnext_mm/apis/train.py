@@ -1,4 +1,4 @@
-"""Train a detector or a segmentor."""
+"""Train a detector, a segmentor or a classifier."""
 from argparse import Namespace
 
 from convnext_mm.apis.config import load_config

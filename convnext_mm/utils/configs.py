@@ -28,6 +28,16 @@ def is_classifier(model: Any) -> bool:
     return (type_name(model) if isinstance(model, Mapping) else type(model).__name__).endswith('Classifier')
 
 
+def join_preprocessor(cfg: Any) -> None:
+    """Give a config's model the ``data_preprocessor`` that stands beside it, as in mmpretrain's configs.
+
+    mmengine's runner does so; what builds the model itself would else give it images that are not normalised.
+    """
+    beside = cfg.get('data_preprocessor')
+    if beside and isinstance(cfg.get('model'), Mapping):
+        cfg.model.setdefault('data_preprocessor', beside)
+
+
 def leaf_datasets(dataset: Mapping, key: str) -> Iterator[tuple[str, Any]]:
     """Yield (config key, data set) of every data set inside wrappers such as RepeatDataset and ConcatDataset.
 

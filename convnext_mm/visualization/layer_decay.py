@@ -25,7 +25,7 @@ from convnext_mm.utils.text import format_table
 from convnext_mm.visualization.figures import save_figure
 
 CONSTRUCTOR = LayerDecayOptimWrapperConstructor.__name__
-_UNIT = re.compile(r'(?:(downsample_layers)\.(\d+)|(stages)\.(\d+)\.(\d+)|norm(\d+))(?=\.)')
+_UNIT = re.compile(r'(?:downsample_layers\.\d+|stages\.\d+\.\d+|stem|blocks\.\d+|norm\d+)(?=\.)')
 
 
 def show_config(cfg: Config, file: str | Path) -> str:
@@ -94,7 +94,12 @@ def _lifted(cfg, groups):
 
 
 def units_by_depth(depths: Sequence[int]) -> list[str]:
-    """Return prefixes of parameter names of a ConvNeXt's stem, downsampling layers and blocks, in the input's order."""
+    """Return prefixes of parameter names of a ConvNeXt's stem, downsampling layers and blocks, in the input's order.
+
+    Of an isotropic one, which has one entry in ``depths``, the stem and the blocks.
+    """
+    if len(depths) == 1:
+        return ['stem.', *(f'blocks.{block}.' for block in range(depths[0]))]
     return [unit for stage, depth in enumerate(depths)
             for unit in (f'downsample_layers.{stage}.', *(f'stages.{stage}.{block}.' for block in range(depth)))]
 
@@ -200,13 +205,13 @@ def _label_depth(axes, depths):
     """Write the stages under the axis, each with the downsampling layer before it, and lines where they meet."""
     ticks, start = [(0, 'stem')], 0
     for stage, depth in enumerate(depths):
-        ticks.append((start + (depth + 1) / 2, str(stage)))
+        ticks.append((start + (depth + 1) / 2, str(stage) if len(depths) > 1 else 'blocks'))
         if stage:
             axes.axvline(start - .5, color='.85', lw=1, zorder=0)
         start += depth + 1
     axes.axvline(start - .5, color='.85', lw=1, zorder=0)
     axes.set_xticks(*zip(*ticks, (start, 'heads')))
-    axes.set_xlabel('stage; each dot is a downsampling layer or a block')
+    axes.set_xlabel('stage; each dot is a downsampling layer or a block' if len(depths) > 1 else 'each dot is a block')
     axes.grid(axis='y', color='.92')
     axes.set_axisbelow(True)
     axes.spines[['top', 'right']].set_visible(False)

@@ -11,9 +11,10 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS
 
 from convnext_mm.engine.optimizers.layer_decay import LayerDecayOptimWrapperConstructor
-from convnext_mm.evaluation.cost import build_on_meta
+from convnext_mm.evaluation.cost import build_on_meta, count_config
 from convnext_mm.published.archs import ARCHS
 from convnext_mm.published.imagenet import imagenet_recipe, published_imagenet
+from convnext_mm.published.paper import published
 from convnext_mm.published.weights import weights
 from tests.helpers.paths import ROOT
 from tests.helpers.recipes import FIELDS, std
@@ -58,6 +59,20 @@ def test_models_fit_together(config):
     if row['start']:
         start = weights()[row['start']]
         assert start.arch == row['arch'] and start.resolution == (224, 224)
+
+
+@pytest.mark.parametrize('config', [leaf for leaf in LEAVES if imagenet_recipe(leaf)['classes'] == 1000])
+def test_costs_are_the_published_ones(config):
+    row = imagenet_recipe(config)
+    known = next(known for known in published_imagenet()['isotropic'] + published()['imagenet']
+                 if (known['arch'], known.get('resolution', 224)) == (row['arch'], row['resolution']))
+    cost = count_config(load(config))
+    assert cost['shape'] == (row['resolution'],) * 2
+    assert cost['parts']['head'] == 1000 * load(config).model.head.in_channels
+    assert f'{cost["parameters"] / 1e6:.0f}' == str(known['params_m'])
+    # The paper prints 45.0 of B at 384 from ImageNet-1K.
+    flops = 45.1 if known['flops_g'] == 45 else known['flops_g']
+    assert f'{cost["macs"] / 1e9:.1f}' == f'{flops:.1f}'
 
 
 def test_every_config_is_a_published_one():

@@ -32,6 +32,13 @@ def test_the_end_is_the_published_model(regime):
     assert abs(last.top1 - row['top1']) < .25
 
 
+@pytest.mark.parametrize(('step', 'before', 'gains'), [
+    ('inverted_bottleneck', 'increase_width', (.14, .79)), ('fewer_norms', 'fewer_activations', (.14, .46))])
+def test_gains_that_the_appendix_names(step, before, gains):
+    top1 = {known.name: [figures.top1 for figures in known.figures] for known in STEPS}
+    assert [b - a for a, b in zip(top1[before], top1[step])] == pytest.approx(gains)
+
+
 def test_the_table_has_every_row(monkeypatch):
     monkeypatch.setattr('convnext_mm.evaluation.roadmap.count_step', lambda regime, step: 1_234_567_890)
     told = []

@@ -131,6 +131,22 @@ def test_each_step_is_built_as_the_paper_says(step, monkeypatch):
         assert anatomy(small(step)) != ANATOMY[step]
 
 
+@pytest.mark.parametrize('step', NAMES)
+def test_initial_values(step):
+    """Drop path rises from 0 with the depth; weights have the deviation of the step, and biases are 0."""
+    torch.manual_seed(0)
+    model = small(step)
+    rates = [block.drop_path.rate for stage in model.stages for block in stage]
+    assert rates == pytest.approx(torch.linspace(0, rates[-1], len(rates)).tolist())
+    weights = {name: weight.detach() for name, weight in model.named_parameters() if weight.ndim > 1}
+    for name, weight in weights.items():
+        wanted = (2 * weight.shape[1] / weight.numel()) ** .5 if step == 'resnet' else .02
+        assert weight.std().item() == pytest.approx(wanted, rel=.2), name
+        assert abs(weight.mean()) < wanted * 5 / weight.numel() ** .5, name
+    biases = [bias for name, bias in model.named_parameters() if name.endswith('bias')]
+    assert biases and not any(bias.any() for bias in biases)
+
+
 def test_the_larger_regime_differs_in_depth_width_and_drop_path():
     for step in range(LAST + 1):
         small_design, large = (design_of(regime, step) for regime in REGIMES)
@@ -154,6 +170,8 @@ def test_the_branch_is_added_and_the_sum_is_activated(step):
                                         'GELU' if step == 'gelu' else 'ReLU')
     assert relative_difference(whole, behind(scaled)) < 1e-6
     assert relative_difference(whole, behind(shortcut + branch)) > 1e-3, 'gamma takes part'
+    block.drop_path.forward = torch.zeros_like
+    assert torch.equal(block(x), behind(shortcut)), 'the branch alone is dropped'
 
 
 def _width_in(block):
@@ -254,10 +272,11 @@ def test_every_parameter_learns_and_outputs_are_contiguous(step):
 @pytest.mark.parametrize('step', [0, LAST])
 @pytest.mark.parametrize('frozen', [-1, 0, 2])
 def test_frozen_parts_stay_as_they_are(step, frozen):
-    model = small(step, frozen_stages=frozen).train()
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    sum(o.sum() for o in model(torch.rand(2, 3, 64, 64))).backward()
+    model = small(step, frozen_stages=frozen)
+    # Before it is trained: an optimizer is built of what learns.
     still = {name.split('.')[0] + name.split('.')[1] for name, p in model.named_parameters() if not p.requires_grad}
+    before = {name: tensor.clone() for name, tensor in model.train().state_dict().items()}
+    sum(o.sum() for o in model(torch.rand(2, 3, 64, 64))).backward()
     layers = {'downsample_layers0', *(f'stages{i}' for i in range(frozen)),
               *(f'downsample_layers{i}' for i in range(frozen) if step == LAST)} if frozen >= 0 else set()
     assert still == layers
@@ -304,6 +323,14 @@ def test_a_checkpoint_of_the_same_step_is_loaded(step, tmp_path):
     model = small(step, init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'epoch_1.pth'), prefix='backbone.'))
     model.init_weights()
     assert all(torch.equal(a, b) for a, b in zip(model.eval()(x), trained(x), strict=True))
+
+
+def test_counters_of_batch_norms_may_be_missing():
+    """Files of old versions of torch have none."""
+    trained, model = randomised(small(0)), small(0)
+    state = {name: tensor for name, tensor in trained.state_dict().items() if not name.endswith('num_batches_tracked')}
+    model.load_state_dict(state, strict=False)
+    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in state.items())
 
 
 @pytest.mark.parametrize('prefix', ['', 'backbone.'])

@@ -38,3 +38,12 @@ def test_segmentors():
     assert not configs.is_segmentor(model)
     model.decode_head = None
     assert configs.is_segmentor(model)
+
+
+@pytest.mark.parametrize(('model', 'beside', 'joined'), [
+    (dict(type='A'), dict(mean=1), dict(mean=1)), (dict(data_preprocessor=dict(mean=2)), dict(mean=1), dict(mean=2)),
+    (dict(type='A'), None, None), (None, dict(mean=1), None)])
+def test_a_preprocessor_beside_the_model_is_the_models(model, beside, joined):
+    cfg = ConfigDict(model=model, data_preprocessor=beside)
+    configs.join_preprocessor(cfg)
+    assert (cfg.model or {}).get('data_preprocessor') == joined

@@ -105,6 +105,26 @@ def test_a_config(row, tmp_path, figures):
     assert [path.name for path in tmp_path.iterdir()] == ['p.png']
 
 
+@pytest.mark.parametrize(('config', 'backbone', 'ids'), [
+    ('imagenet/convnext_t_in22k_in1k.py', {}, LAYER_WISE),
+    ('imagenet/convnext_s_in22k_in1k.py', {}, [0, *[1] * 3, *[2] * 4, 3, *[3 + b // 3 for b in range(27)], *[12] * 4,
+                                               13]),
+    # The paper has no fine-tuning of isotropic models.
+    ('imagenet/convnext_t_in22k_in1k.py', dict(_delete_=True, type='convnext_mm.IsotropicConvNeXt', arch='small',
+                                               out_norms=False), [*range(20)])])
+def test_a_classifier(config, backbone, ids, tmp_path, figures):
+    for toolbox in ('mmpretrain', 'timm'):
+        pytest.importorskip(toolbox, reason=f'the config needs {toolbox}')
+    cfg = load(config)
+    cfg.merge_from_dict(dict(model=dict(backbone=backbone)))
+    lines = view.show_config(cfg, tmp_path / 'p.png').splitlines()
+    assert lines[0].startswith('layer decay 0.8, layer_wise; base rate 5e-05; ')
+    rates = [5e-5 * .8 ** (ids[-1] - i) for i in ids]
+    assert list(figures[0].axes[0].lines[0].get_ydata()) == pytest.approx(rates)
+    first, last = (line.split('  ')[1].strip() for line in (lines[2], lines[-1]))
+    assert first == ('backbone.stem' if backbone else 'backbone.downsample_layers.0') and last == 'neck, head'
+
+
 def test_a_backbone_that_cannot_be_built_without_memory(tmp_path):
     """mmpretrain's reads its drop path rates off a tensor."""
     pytest.importorskip('mmpretrain', reason='mmpretrain is not installed')
@@ -129,6 +149,7 @@ def test_a_floor_is_drawn_and_said(tmp_path, figures):
 PLAIN = "model = dict(type='ResNet', depth=18)\noptim_wrapper = dict(optimizer=dict(type='SGD', lr=.1))\n"
 MISTAKES = [
     (PLAIN, 'p.png', "c.py has no optim_wrapper.constructor, so no layer decay: .*'convnext_mm.LayerDecay"),
+    ('imagenet/convnext_t_in1k.py', 'p.png', 'convnext_t_in1k.py has no optim_wrapper.constructor, so no layer decay'),
     (PLAIN.replace('dict(opt', "dict(constructor='Other', opt"), 'p.png',
      'c.py has optim_wrapper.constructor=Other, so no'),
     ("optim_wrapper = dict(constructor='convnext_mm.LayerDecayOptimWrapperConstructor')", 'p.png', 'c.py has no model'),
@@ -141,6 +162,8 @@ def test_mistakes_are_one_line(config, out, message, tmp_path, capsys):
     pytest.importorskip('mmdet', reason='mmdet is not installed')
     (tmp_path / 'c.py').write_text(config or '')
     whole = 'gone.py' if out == 'gone.py' else ROOT / 'configs/mask_rcnn/convnext_t_3x.py'
+    if str(config).endswith('.py'):
+        whole, config = ROOT / 'configs' / config, None
     file = tmp_path / 'c.py' if config else whole
     assert run_command('show_layer_decay', [str(file), '--out', str(tmp_path / out)]) == 2
     last = capsys.readouterr().err.splitlines()[-1]

@@ -8,6 +8,7 @@ from convnext_mm.datasets.agreement.evaluated import check_evaluated
 from convnext_mm.datasets.agreement.ignored import check_ignored, check_reduced
 from convnext_mm.datasets.agreement.lost import check_lost
 from convnext_mm.datasets.agreement.mixing import check_mixing
+from convnext_mm.datasets.agreement.ranks import check_ranks
 from convnext_mm.datasets.agreement.weights import check_class_weights
 from convnext_mm.datasets.outlines import forget_outlines
 
@@ -26,7 +27,7 @@ def check_agreement(cfg: Any, splits: Sequence[str]) -> None:
     """
     try:
         for check in (check_ignored, check_reduced, check_class_weights, check_lost, check_channels, check_evaluated,
-                      check_order, check_mixing):
+                      check_order, check_mixing, check_ranks):
             check(cfg, splits)
     finally:
         forget_outlines()

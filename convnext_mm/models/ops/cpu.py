@@ -1,10 +1,22 @@
-"""Matrix products and sums of a block on a CPU: oneDNN's where they are faster than torch's."""
+"""Matrix products and sums of a block on a CPU: oneDNN's where they are faster than torch's.
+
+torch leaves a product to MKL in float32 and to oneDNN in bfloat16. Which is the faster follows from the kind of the
+processor, so the choice is the same in every run on a machine, and a run that is resumed has the same bits as one that
+never stopped. A choice by measured times could differ between the two.
+"""
 import functools
+import math
+import os
+import platform
+import re
+from pathlib import Path
 
 import torch
 
 #: Values that are summed at once: 1 MB in float32.
 SUMMED = 2 ** 18
+#: Images that the rows of a product are laid out as, for oneDNN's gradient of a convolution.
+IMAGES = 32
 
 
 @functools.cache
@@ -17,6 +29,23 @@ def _has_onednn(dtype):
 def has_avx512():
     """Return whether torch's own code on this processor uses AVX-512."""
     return torch.backends.cpu.get_cpu_capability() == 'AVX512'
+
+
+def _maker():
+    """Return a text in which the system names this processor's maker, if it does."""
+    return Path('/proc/cpuinfo').read_text() if os.path.exists('/proc/cpuinfo') else platform.processor()
+
+
+@functools.cache
+def _is_intel():
+    """Return whether Intel made this processor, or may have."""
+    maker = _maker()
+    return 'Intel' in maker or not re.search('AMD|Hygon|Centaur|Zhaoxin', maker)
+
+
+def is_mkl_narrow():
+    """Return whether MKL, in float32, uses half of this processor's vectors: it has AVX-512 code for Intel's alone."""
+    return has_avx512() and not _is_intel()
 
 
 def _takes_onednn(x, bias):
@@ -50,11 +79,28 @@ def sum_rows(rows, dtype):
     return total
 
 
-def add_product(total, a, b, is_first):
-    """Add ``a @ b`` to ``total``, in the precision of ``total``; the first product sets it."""
-    if total.dtype == a.dtype:
-        total.addmm_(a, b, beta=int(not is_first))
-    elif is_first:
-        total.copy_(torch.mm(a, b))
+def add_weight_gradient(total, grad, x, is_first):
+    """Add a linear layer's gradient of its weight, ``grad.t() @ x``, to ``total``; the first one sets it."""
+    if len(x) and grad.dtype == torch.float32 == total.dtype and is_mkl_narrow() and _takes_onednn(grad, None):
+        product = _onednn_weight_gradient(grad, x)
+    elif total.dtype == grad.dtype:
+        total.addmm_(grad.t(), x, beta=int(not is_first))
+        return
     else:
-        total += torch.mm(a, b)
+        product = torch.mm(grad.t(), x)
+    if is_first:
+        total.copy_(product)
+    else:
+        total += product
+
+
+def _onednn_weight_gradient(grad, x):
+    """Return ``grad.t() @ x`` as the gradient of a 1 x 1 convolution, the only form in which oneDNN reads columns.
+
+    With one thread, torch leaves fewer than 16 images to MKL, so the rows are pixels of many.
+    """
+    images = math.gcd(len(x), IMAGES)
+    grad, x = (t.contiguous().view(images, len(t) // images, 1, t.shape[1]).permute(0, 3, 1, 2) for t in (grad, x))
+    shape = grad.shape[1], x.shape[1], 1, 1
+    return torch.ops.aten.convolution_backward(grad, x, x.new_empty(shape), None, [1, 1], [0, 0], [1, 1], False, [0, 0],
+                                               1, (False, True, False))[1].view(shape[:2])

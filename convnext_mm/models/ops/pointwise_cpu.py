@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch.autograd.function import once_differentiable
 
-from convnext_mm.models.ops.cpu import add_product, has_avx512, linear, sum_rows
+from convnext_mm.models.ops.cpu import add_weight_gradient, has_avx512, linear, sum_rows
 from convnext_mm.models.ops.tensors import MLPTensors, result_type
 
 #: Pixels of a piece on a CPU in float32, twice as many in bfloat16: a few MB of hidden values, and matrix products
@@ -200,7 +200,7 @@ class _Gradients:
         active, grad_hidden = self.hidden_buffers[:, :len(hidden)]
         if self.sums.weight2 is not None:
             torch._C._nn.gelu(hidden, out=active)
-            add_product(self.sums.weight2, branch.t(), active, self.is_first)
+            add_weight_gradient(self.sums.weight2, branch, active, self.is_first)
         grad_active = linear(branch, self.second, None, active)
         torch.ops.aten.gelu_backward.grad_input(grad_active, hidden, grad_input=grad_hidden)
         self.sums.bias1.add_(sum_rows(grad_hidden, self.sums.bias1.dtype))
@@ -211,7 +211,7 @@ class _Gradients:
         weight, bias, length = self.tensors.norm_weight, self.tensors.norm_bias, len(y)
         normed, mean, deviation = _norm(y, weight, bias, eps)
         if self.sums.weight1 is not None:
-            add_product(self.sums.weight1, grad_hidden.t(), normed, self.is_first)
+            add_weight_gradient(self.sums.weight1, grad_hidden, normed, self.is_first)
         self.is_first = False
         grad_normed = linear(grad_hidden, self.first, None, self.branch_buffer[:length])
         if weight.dtype != self.dtype:

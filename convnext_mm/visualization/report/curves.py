@@ -78,7 +78,9 @@ def accuracy_chart(run: Run) -> Chart | None:
     if not series:
         return None
     note = '' if run.published else 'There is no published value for this config on this data.'
-    return Chart(' and '.join(s.label for s in series) + ', per cent', series, run.metric_unit, note, levels)
+    *first, last = (s.label for s in series)
+    title = f'{", ".join(first)} and {last}' if first else last
+    return Chart(f'{title}, per cent', series, run.metric_unit, note, levels)
 
 
 def rate_chart(run: Run) -> Chart | None:

@@ -14,18 +14,20 @@ from mmengine.config import Config
 
 from convnext_mm.published.imagenet import imagenet_recipe
 from convnext_mm.published.paper import recipe
-from convnext_mm.utils.configs import type_name
+from convnext_mm.utils.configs import is_classifier, join_preprocessor, type_name
 from convnext_mm.utils.errors import UserError
 
 #: Model type -> folder of its family below `configs/`.
 FAMILIES = {'MaskRCNN': 'mask_rcnn', 'CascadeRCNN': 'cascade', 'EncoderDecoder': 'upernet',
             'ImageClassifier': 'imagenet'}
-#: Key of a figure in mmengine's log -> label, factor that makes it per cent, and key in a published row.
+#: Key of a figure in mmengine's log -> label, factor that makes it per cent, and key in a published row, or None.
 METRICS = {
     'coco/bbox_mAP': ('box AP', 100, 'box_ap'),
     'coco/segm_mAP': ('mask AP', 100, 'mask_ap'),
     'mIoU': ('mIoU', 1, 'miou_single_scale'),
     'accuracy/top1': ('top-1', 1, 'top1'),
+    # Beside that of their average, which EMAHook validates.
+    'accuracy/top1_plain': ('top-1 of the weights', 1, None),
     'accuracy/top5': ('top-5', 1, 'top5'),
 }
 _RESUMED = re.compile(r'resumed epoch: (\d+), iter: (\d+)')
@@ -110,7 +112,9 @@ class Run:
     @property
     def family(self) -> str | None:
         """Folder of the config's family below `configs/`; None for other models."""
-        return FAMILIES.get(type_name(self.config.get('model')))
+        model = self.config.get('model') or {}
+        is_isotropic = type_name(model.get('backbone')) == 'IsotropicConvNeXt' and is_classifier(model)
+        return 'isotropic' if is_isotropic else FAMILIES.get(type_name(model))
 
     @property
     def published(self) -> dict | None:
@@ -118,10 +122,11 @@ class Run:
         dataset = (self.config.get('val_dataloader') or {}).get('dataset') or {}
         if self.family is None or 'metainfo' in dataset:
             return None
-        if self.family == 'imagenet':
+        config = f'{self.family}/{self.config_name}'
+        if is_classifier(self.config.model):
             # Classes of one's own come from the folders.
-            return imagenet_recipe(f'imagenet/{self.config_name}') if type_name(dataset) == 'ImageNet' else None
-        return recipe(f'{self.family}/{self.config_name}')
+            return imagenet_recipe(config) if type_name(dataset) == 'ImageNet' else None
+        return recipe(config)
 
     @property
     def broken_at(self) -> int | None:
@@ -214,9 +219,11 @@ def _join(run, log):
 
 def _read_config(file):
     try:
-        return Config.fromfile(file)
+        cfg = Config.fromfile(file)
     except Exception as error:  # A config is a program of the user's: whatever it raises is theirs to see.
         raise UserError(f'{file} cannot be read: {type(error).__name__}: {error}') from error
+    join_preprocessor(cfg)
+    return cfg
 
 
 def _config_name(folder):

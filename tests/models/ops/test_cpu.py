@@ -20,3 +20,30 @@ def test_sums_in_parts(summed, monkeypatch):
     rows = images(50, 16).bfloat16()
     torch.testing.assert_close(cpu.sum_rows(rows, torch.float32), rows.double().sum(0).float())
     assert not cpu.sum_rows(rows[:0], torch.float32).any()
+
+
+@pytest.mark.parametrize('rows', [1, 50, 64])
+@pytest.mark.parametrize(('dtype', 'tolerance'), [
+    (torch.float64, 1e-12), (torch.float32, 1e-6), (torch.bfloat16, 1e-2)], ids=str)
+def test_weight_gradient(dtype, tolerance, rows, products):
+    """Of rows that are pixels of one image, of 2 and of 32, summed over two pieces."""
+    grads, xs = images(2, rows, 24).to(dtype), images(2, rows, 16).to(dtype)
+    total = torch.full((24, 16), torch.nan, dtype=torch.promote_types(dtype, torch.float32))
+    for i, (grad, x) in enumerate(zip(grads, xs)):
+        cpu.add_weight_gradient(total, grad, x, i == 0)
+    exact = sum(grad.double().t() @ x.double() for grad, x in zip(grads, xs))
+    assert relative_difference(total, exact) < tolerance
+
+
+@pytest.mark.parametrize(('maker', 'capability', 'called'), [
+    ('vendor_id : AuthenticAMD', 'AVX512', True), ('AMD64 Family 26 Model 2, AuthenticAMD', 'AVX512', True),
+    ('vendor_id : AuthenticAMD', 'AVX2', False), ('vendor_id : GenuineIntel', 'AVX512', False), ('', 'AVX512', False)])
+def test_weight_gradients_are_of_onednn_where_mkl_is_narrow(maker, capability, called, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda: capability)
+    monkeypatch.setattr(cpu, '_maker', lambda: maker)
+    monkeypatch.setattr(cpu, '_onednn_weight_gradient', lambda grad, x: calls.append(1) or grad.t() @ x)
+    cpu._is_intel.cache_clear()
+    cpu.add_weight_gradient(torch.empty(3, 4), images(5, 3), images(5, 4), is_first=True)
+    cpu._is_intel.cache_clear()
+    assert bool(calls) == called
