@@ -2,7 +2,8 @@
 
 Inference, training step (forward and backward, no drop path) and the bytes that autograd keeps, in float32 and under
 bfloat16 autocast; float32 is not TF32. Each size and task has a process of its own, in which all take turns. Prints
-tables, and writes JSON, after every size and task, and a PNG chart. Half an hour on two cores.
+tables, and writes JSON, after every size and task, and a PNG chart. Half an hour on two cores; --sizes, --tasks and
+--precisions measure a part. --together measures all in one process, with the memory that others left.
 """
 import argparse
 import sys
@@ -23,9 +24,10 @@ from convnext_mm import ARCHS
 from convnext_mm.apis.arguments import Parser
 from convnext_mm.apis.cli import run
 from convnext_mm.models.arguments import parse_arch
+from convnext_mm.utils.errors import UserError
 from convnext_mm.utils.progress import Bar, Line
 
-PRECISIONS = ('float32', 'bfloat16')
+PRECISIONS, TASKS = ('float32', 'bfloat16'), ('inference', 'training')
 #: A peer that takes so many times as long as the fastest cannot turn out the fastest.
 SLOW = 1.3
 
@@ -57,6 +59,9 @@ class Plan(NamedTuple):
     #: Whether importing and loading are measured.
     startup: bool = True
     precisions: tuple = PRECISIONS
+    tasks: tuple = TASKS
+    #: Whether all is measured in this process.
+    together: bool = False
 
     def includes(self, contestant, task, size, precision):
         """Return whether a contestant is measured in a precision, in a task at a size."""
@@ -247,8 +252,9 @@ class Cell:
 
     def add_limit(self, precision):
         """Add the network's own products and copies alone."""
-        call = limits.OwnShapes(self.stages, precision, self.device)
-        row = dict(self._row(limits.OWN_SHAPES, precision, equal=False), kept=None, peak_memory=None)
+        call = limits.OwnShapes(self.stages, precision, self.device, self.task)
+        row = dict(self._row(limits.OWN_SHAPES, precision, equal=False), kept=None, peak_memory=None,
+                   libraries={str(product): found for product, found in call.libraries.items()})
         self._add_row(row, call, measure.warm_up(call), limits.convnext_work(self.stages))
 
     def measure(self):
@@ -288,9 +294,8 @@ def measure_cell(contestants, task, size, plan, peaks, missing, progress):
                 # Compilers have bugs of their own, and memory ends.
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 missing[f'{contestant.name}, {task} {size}, {precision}'] = reason
-    if task == 'inference':
-        for precision in plan.precisions:
-            cell.add_limit(precision)
+    for precision in plan.precisions:
+        cell.add_limit(precision)
     return cell.measure()
 
 
@@ -313,14 +318,15 @@ def measure_all(plan, save=lambda results: None):
     peaks = limits.measure_peaks(device, plan.precisions, plan.quick)
     started = startup.measure(plan.quick, line.show) if plan.startup else None
     missing = {}
-    if plan.precisions != PRECISIONS:
+    if not environment.has_bfloat16():
         missing['bfloat16'] = 'this processor has no instructions for it'
     results = dict(environment=described, arch=plan.arch, depths=ARCHS[plan.arch].depths,
                    channels=ARCHS[plan.arch].channels, quick=plan.quick, drop_path_rate=0., missing=missing,
-                   peaks=dict(flops=peaks.flops, copy=peaks.copy), startup=started, rows=[])
+                   peaks=peaks._asdict(), startup=started, together=plan.together, rows=[])
     for size in plan.sizes:
-        for task in ('inference', 'training'):
-            rows, absent = measure.alone(measure_alone, task, size, plan, peaks)
+        for task in plan.tasks:
+            cell = measure_alone, task, size, plan, peaks
+            rows, absent = measure_alone(*cell[1:]) if plan.together else measure.alone(*cell)
             for name in absent.keys() - missing:
                 line.end(f'without {name}: {absent[name]}')
             missing.update(absent)
@@ -330,16 +336,36 @@ def measure_all(plan, save=lambda results: None):
     return results
 
 
+def choose(plan, args):
+    """Return the part of a plan that the command line names, and words for it, for the name of a file."""
+    sizes = {str(size): size for size in plan.sizes}
+    unknown = [size for size in args.sizes or () if size not in sizes]
+    if unknown:
+        raise UserError(f'--sizes: there is no {unknown[0]}, expected some of {", ".join(sizes)}')
+    chosen = dict(sizes=args.sizes, tasks=args.tasks, precisions=args.precisions)
+    parts = {key: tuple(value for value in (sizes if key == 'sizes' else getattr(plan, key)) if value in names)
+             for key, names in chosen.items() if names}
+    words = [word for part in parts.values() for word in part] + ['together'] * args.together
+    if 'sizes' in parts:
+        parts['sizes'] = tuple(map(sizes.get, parts['sizes']))
+    # The start is judged in whole runs.
+    return plan._replace(together=args.together, startup=plan.startup and not words, **parts), words
+
+
 def main(argv=None, quick=QUICK):
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--quick', action='store_true', help='a small network on small images, in a minute or two')
+    parser.add_argument('--sizes', nargs='+', metavar='HxW', help='sizes of images to measure (all)')
+    parser.add_argument('--tasks', nargs='+', choices=TASKS, help='tasks to measure (all)')
+    parser.add_argument('--precisions', nargs='+', choices=PRECISIONS, help='precisions to measure (all)')
+    parser.add_argument('--together', action='store_true', help='measure all in one process')
     parser.add_argument('--out', metavar='DIR', help='folder for the results (default: benchmarks/results, of --quick '
                         'work_dirs/benchmarks)')
     args = parser.parse_args(argv)
+    plan, words = choose(quick if args.quick else full_plan(environment.device()), args)
     place = show.place(args.out, args.quick)
-    path = place / f'{environment.file_name(environment.describe())}-backbone'
-    results = measure_all(quick if args.quick else full_plan(environment.device()),
-                          lambda results: show.write_json(results, path))
+    path = place / '-'.join([environment.file_name(environment.describe()), 'backbone', *words])
+    results = measure_all(plan, lambda results: show.write_json(results, path))
     print(show.backbone_tables(results))
     show.write(results, show.backbone_chart, path)
 

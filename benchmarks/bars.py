@@ -8,6 +8,8 @@ from peers import MMPRETRAIN, OURS, OURS_COMPILED, OURS_CP, TIMM_COMPILED
 
 _COMPARE = {'>=': operator.ge, '<=': operator.le, '>': operator.gt, '<': operator.lt}
 LARGE = ('512x512', '800x1280')
+#: Float32 operations a second and thread that vectors of 256 bits do not reach: 32 a cycle, at 4 GHz.
+FULL_WIDTH = 130e9
 
 
 class Results:
@@ -76,6 +78,36 @@ def _on_cpu(results):
                results.share('inference', '512x512', 'float32', [OWN_SHAPES], [OURS]), '')
 
 
+def is_full_width(results):
+    """Return whether the processor computes AVX-512's vectors at once, not by halves, by the peak that it reached."""
+    flops, environment = results.get('peaks', {}).get('flops', {}).get('float32', 0), results['environment']
+    return environment.get('cpu_capability') == 'AVX512' and flops / environment['threads'] >= FULL_WIDTH
+
+
+def _on_full_width(results):
+    def speed(*cell):
+        return results.speed(*cell, [OURS], results.equal_peers(*cell))
+
+    def worst(task, precision, value):
+        return _worst(results.over(task, lambda *cell: value(*cell) if cell[2] == precision else None), min)
+    for precision, bars_of_sizes in (('float32', (1.1, 1.15, 1.2)), ('bfloat16', (1.1, 1.2, 1.2))):
+        for size, bar in zip(('224x224', *LARGE), bars_of_sizes):
+            yield _row(f'full width: training {size}, {precision}: speed over the fastest equal peer', '>=', bar,
+                       speed('training', size, precision))
+    for precision, bar in (('float32', 1.4), ('bfloat16', 1.2)):
+        yield _row(f'full width: inference, {precision}, worst size: speed over the fastest equal peer', '>=', bar,
+                   worst('inference', precision, speed))
+    yield _row('full width: inference, bfloat16, worst size: share of the limit at its own shapes', '>=', .75,
+               worst('inference', 'bfloat16', lambda *cell: results.share(*cell, [OWN_SHAPES], [OURS])), '')
+
+
+def _together(results):
+    values = [value for task in ('inference', 'training') for value in results.over(
+        task, lambda *cell: results.speed(*cell, [OURS], results.equal_peers(*cell)))]
+    yield _row(f'one process, worst of {len(values)} cells: speed over the fastest equal peer', '>=', 1.,
+               _worst(values, min))
+
+
 def _on_gpu(results):
     def entrant(*cell):
         """Return ours, compiled where that is faster."""
@@ -101,7 +133,11 @@ def judge(results):
         list[dict]: ``name``, ``sign``, ``bar``, ``unit``, ``measured`` (None where something is missing), ``held``.
     """
     found = Results(results['rows'])
+    if results.get('together'):
+        return list(_together(found))
     judged = list((_on_gpu if results['environment']['device'] == 'cuda' else _on_cpu)(found))
+    if is_full_width(results):
+        judged += _on_full_width(found)
     for names, what, bar in (([OURS], '', .55), ([OURS_CP], ', with_cp', .25)):
         values = found.over('training', lambda *cell, names=names: found.share(*cell, names, [MMPRETRAIN],
                                                                                field='kept'))

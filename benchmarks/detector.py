@@ -269,7 +269,7 @@ def measure_all(plan):
     names = [name for name in BACKBONES if name not in missing]
     peaks = limits.measure_peaks(described['device'], [PRECISION], plan.quick)
     results = dict(environment=described, plan=plan._asdict(), quick=plan.quick, missing=missing,
-                   peaks=dict(flops=peaks.flops, copy=peaks.copy), rows=[], features_differ={})
+                   peaks=peaks._asdict(), rows=[], features_differ={})
     for method in methods:
         rows, results['features_differ'][method] = measure.alone(measure_method, method, names, plan, peaks)
         results['rows'] += rows

@@ -2,15 +2,17 @@
 
 Two limits. The peaks: the fastest matrix product and the fastest copy; a network that does all its products at the
 one and moves its depthwise convolutions' maps at the other takes `Peaks.seconds`. And a ConvNeXt's own shapes: its
-matrix products each at its own shape, and a copy of the map of each depthwise convolution, timed as `OwnShapes`
-among the networks themselves. Everything between (norms, activations, sums) is free in both.
+matrix products, in training those of both gradients too, each at its own shape by the library that is fastest there,
+and a copy of the map of each depthwise convolution, timed as `OwnShapes` among the networks themselves. Everything
+between (norms, activations, sums) is free in both.
 """
-import functools
 import math
 from typing import NamedTuple
 
+import products
 import torch
 from measure import time_call, warm_up
+from products import FORWARD, OF_INPUT, OF_WEIGHT, Product
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 #: Name of `OwnShapes` among the contestants.
@@ -37,6 +39,8 @@ class Peaks(NamedTuple):
     flops: dict
     #: Bytes read and written a second by a copy.
     copy: float
+    #: Precision -> the library of the fastest product.
+    libraries: dict = {}
 
     def seconds(self, work, precision, task):
         """Return the least time for a forward pass, or forward and backward."""
@@ -47,20 +51,18 @@ class Peaks(NamedTuple):
 
 def measure_peaks(device, precisions, quick=False):
     """Measure the ``Peaks`` of a device: the best of a few calls each."""
-    times = 2 if quick else 7
-    flops = {}
+    times, flops, libraries = 2 if quick else 7, {}, {}
     for precision in precisions:
         for side in (256,) if quick else PEAK_SIDES[device]:
             # Random as a network's: a GPU multiplies ones with less power, and so faster.
-            a, b, out = (torch.randn(side, side, device=device).to(getattr(torch, precision)) for _ in range(3))
-            multiply = functools.partial(torch.mm, a, b, out=out)
-            warm_up(multiply)
-            flops[precision] = max(flops.get(precision, 0), 2 * side ** 3 / min(time_call(multiply)
-                                                                                for _ in range(times)))
+            library, seconds = products.fastest(Product(FORWARD, side, side), side, precision, device)
+            if 2 * side ** 3 / seconds > flops.get(precision, 0):
+                flops[precision], libraries[precision] = 2 * side ** 3 / seconds, library
     size = COPY_BYTES[device] // (16 if quick else 1)
     source, target = (torch.ones(size, dtype=torch.uint8, device=device) for _ in range(2))
     warm_up(lambda: target.copy_(source))
-    return Peaks(flops, 2 * size / min(time_call(lambda: target.copy_(source)) for _ in range(times)))
+    copy = 2 * size / min(time_call(lambda: target.copy_(source)) for _ in range(times))
+    return Peaks(flops, copy, libraries)
 
 
 class Stage(NamedTuple):
@@ -90,32 +92,68 @@ def convnext_work(stages):
 
 
 class OwnShapes:
-    """A ConvNeXt's own products and copies, in its own order: ``OwnShapes(...)()`` does them once."""
+    """A ConvNeXt's own products and copies, in its own order: ``OwnShapes(...)()`` does them once.
 
-    def __init__(self, stages, precision, device):
+    Attributes:
+        libraries (dict): Product -> the library that is fastest at its shape here, and its operations a second.
+    """
+
+    def __init__(self, stages, precision, device, task='inference'):
         def random(*shape):
             return torch.randn(shape, device=device).to(getattr(torch, precision))
+        self.how, self.is_training, self.libraries, self.memory = (precision, device), task == 'training', {}, {}
         # Weights are distinct as in the network, where no two products find theirs in the cache.
         self.stages = [dict(
-            patches=random(s.rows, s.patch), down=random(s.channels, s.patch), bias=random(s.channels),
-            x=random(s.rows, s.channels), copy=random(s.rows, s.channels), wide=random(s.rows, 4 * s.channels),
+            stage=s, patches=random(s.rows, s.patch), down=random(s.channels, s.patch), bias=random(s.channels),
+            x=random(s.rows, s.channels), copy=random(s.rows, s.channels),
+            wide=random(products.piece_rows(device, precision, s.rows), 4 * s.channels),
             wide_bias=random(4 * s.channels), narrow=random(s.rows, s.channels),
             blocks=[(random(4 * s.channels, s.channels), random(s.channels, 4 * s.channels)) for _ in range(s.blocks)])
             for s in stages]
+        # All products are met once: each is timed by every library.
+        self()
 
     @torch.no_grad()
     def __call__(self):
         for s in self.stages:
-            _multiply(s['patches'], s['down'], s['bias'], s['narrow'])
+            self._multiply(FORWARD, s['patches'], s['down'], s['bias'], s['narrow'])
             for expand, reduce in s['blocks']:
                 s['copy'].copy_(s['x'])
-                _multiply(s['x'], expand, s['wide_bias'], s['wide'])
-                _multiply(s['wide'], reduce, s['bias'], s['narrow'])
+                for x, result in self._pieces(s, 'x', 'narrow'):
+                    wide = s['wide'][:len(x)]
+                    self._multiply(FORWARD, x, expand, s['wide_bias'], wide)
+                    self._multiply(FORWARD, wide, reduce, s['bias'], result)
+        for s in reversed(self.stages) if self.is_training else ():
+            for expand, reduce in s['blocks']:
+                for x, grad in self._pieces(s, 'x', 'narrow'):
+                    wide = s['wide'][:len(x)]
+                    self._multiply(OF_WEIGHT, grad, wide)
+                    self._multiply(OF_INPUT, grad, reduce, out=wide)
+                    self._multiply(OF_WEIGHT, wide, x)
+                    self._multiply(OF_INPUT, wide, expand, out=grad)
+                # The depthwise convolution's two gradients.
+                s['copy'].copy_(s['x'])
+                s['copy'].copy_(s['x'])
+            self._multiply(OF_WEIGHT, s['narrow'], s['patches'])
+            if s is not self.stages[0]:
+                self._multiply(OF_INPUT, s['narrow'], s['down'], out=s['patches'])
 
+    def _pieces(self, s, *names):
+        """Return the pieces of some maps of a stage, side by side."""
+        return zip(*(s[name].split(len(s['wide'])) for name in names))
 
-def _multiply(x, weight, bias, out):
-    """Compute ``F.linear`` into memory that is there: a limit asks for none."""
-    torch.addmm(bias, x, weight.t(), out=out)
+    def _multiply(self, kind, a, b, bias=None, out=None):
+        """Compute a product by the fastest library, where it can into memory that is there."""
+        inputs, outputs = {FORWARD: b.shape[::-1], OF_INPUT: b.shape[::-1],
+                           OF_WEIGHT: (b.shape[1], a.shape[1])}[kind]
+        product = Product(kind, inputs, outputs)
+        if product not in self.libraries:
+            rows = products.piece_rows(self.how[1], self.how[0], len(a))
+            library, seconds = products.fastest(product, rows, *self.how)
+            self.libraries[product] = library, 2 * rows * inputs * outputs / seconds
+        if kind == OF_WEIGHT:
+            out = self.memory.setdefault((inputs, outputs), b.new_empty(outputs, inputs))
+        products.multiply(self.libraries[product][0], product, a, b, bias, out)
 
 
 def counted_work(forward):

@@ -86,7 +86,17 @@ def _cell_table(task, size, rows):
     header = ('', '', 'ms', 'quartiles', 'images/s', f'x {MMPRETRAIN}', 'of peaks', 'of own shapes', 'MB kept',
               'MB peak')
     table = format_table(header, map(cells, rows), left=2)
-    return f'{task}, {size}, batch {rows[0]["batch"]}, {len(rows[0]["samples"])} rounds\n{table}'
+    return (f'{task}, {size}, batch {rows[0]["batch"]}, {len(rows[0]["samples"])} rounds\n{table}'
+            + ''.join(map(_libraries_in_words, rows)))
+
+
+def _libraries_in_words(row):
+    """Return a line that names the fastest library of each product of a limit; nothing for other rows."""
+    by_library = {}
+    for product, (library, _) in row.get('libraries', {}).items():
+        by_library.setdefault(library, []).append(product)
+    return ''.join(f'\nfastest in {row["precision"]}, {library}: {", ".join(names)}'
+                   for library, names in by_library.items())
 
 
 def bars_table(bars):
@@ -100,7 +110,9 @@ def bars_table(bars):
 
 
 def _peaks_in_words(peaks):
-    products = ', '.join(f'{flops / 1e9:.0f} GFLOP/s in {precision}' for precision, flops in peaks['flops'].items())
+    by = {precision: f' ({library})' for precision, library in peaks.get('libraries', {}).items()}
+    products = ', '.join(f'{flops / 1e9:.0f} GFLOP/s in {precision}{by.get(precision, "")}'
+                         for precision, flops in peaks['flops'].items())
     return f'peaks of this run: matrix product {products}; copy {peaks["copy"] / 1e9:.1f} GB/s read and written'
 
 

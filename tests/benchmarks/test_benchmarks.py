@@ -1,4 +1,5 @@
 """The benchmarks count and judge rightly, refuse to compare unequal work, and run from end to end."""
+import argparse
 import copy
 import json
 import os
@@ -10,6 +11,7 @@ import environment
 import limits
 import measure
 import peers
+import products
 import pytest
 import show
 import startup
@@ -163,6 +165,43 @@ def test_least_time():
         'float32', 'training'))] == [10 + 16, 2.5 + 8, 3 * 26]
 
 
+PRODUCTS = [products.Product(kind, 24, 40) for kind in products.KINDS]
+
+
+@pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
+@pytest.mark.parametrize('product', PRODUCTS, ids=str)
+def test_libraries_compute_the_same(product, precision):
+    a, b, bias, out = products.make_tensors(product, 64, precision, 'cpu')
+    expected = {products.FORWARD: lambda: a.double() @ b.double().t() + bias, products.OF_INPUT: lambda:
+                a.double() @ b.double(), products.OF_WEIGHT: lambda: a.double().t() @ b.double()}[product.kind]()
+    for library in products.libraries('cpu', precision):
+        found = products.multiply(library, product, a, b, bias, out)
+        # A convolution's rows are pixels.
+        found = found.permute(0, 2, 3, 1).reshape(expected.shape) if found.ndim == 4 and len(found) < 40 else found
+        assert peers.difference([found.reshape(expected.shape)], [expected]) < (1e-5 if precision == 'float32' else .02)
+
+
+@pytest.mark.parametrize('winner', products.CALLERS)
+def test_the_fastest_library_is_taken(winner, monkeypatch):
+    """At each shape by itself, in the forward pass and for both gradients."""
+    monkeypatch.setattr(products, 'libraries', lambda *how: tuple(products.CALLERS))
+    monkeypatch.setattr(products, 'time_call', lambda call: call() or (1 if call.__defaults__ == (winner,) else 2))
+    called = []
+    monkeypatch.setattr(products, 'CALLERS', {name: lambda *args, name=name: called.append(name)
+                                              for name in products.CALLERS})
+    products.fastest.cache_clear()
+    stages = limits.convnext_stages(ARCHS['atto'], 1, 32, 32)
+    shapes = limits.OwnShapes(stages, 'float32', 'cpu', 'training')
+    products.fastest.cache_clear()
+    assert {library for library, _ in shapes.libraries.values()} == {winner}
+    assert {product.kind for product in shapes.libraries} == set(products.KINDS)
+    called.clear()
+    shapes()
+    forward = 4 + 2 * sum(ARCHS['atto'].depths)
+    # No gradient of the images.
+    assert called == [winner] * (3 * forward - 1)
+
+
 # Equal work.
 
 @pytest.fixture(scope='module')
@@ -290,6 +329,39 @@ def test_the_faster_of_ours_is_judged_on_a_gpu(seconds, memory, held):
     assert (judged[0]['held'], judged[3]['held']) == held
 
 
+def full_width(results, threads=2):
+    results['environment'].update(cpu_capability='AVX512', threads=threads)
+    results['peaks'] = dict(flops=dict(float32=300e9))
+    return results
+
+
+@pytest.mark.parametrize(('field', 'value', 'where', 'missed'), [
+    (None, None, {}, ['inference, float32, worst', 'share of the limit']),
+    ('median', .85, dict(name=peers.OURS, task='inference', precision='float32'), ['share of the limit']),
+    ('median', 1.12, dict(name=peers.OURS, task='training', precision='float32', size='800x1280'), [
+        'training 800x1280, float32', 'inference, float32, worst', 'share of the limit']),
+    ('median', .3, dict(name=limits.OWN_SHAPES, precision='bfloat16', size='512x512'), [
+        'inference, float32, worst', 'share of the limit'])])
+def test_judge_of_full_width(field, value, where, missed):
+    results = full_width(made_up())
+    change(results, 'median', .35, name=limits.OWN_SHAPES, precision='bfloat16')
+    if field:
+        change(results, field, value, **where)
+    judged = {bar['name']: bar['held'] for bar in bars.judge(results) if bar['name'].startswith('full width')}
+    assert len(judged) == 9
+    names = [name for name, held in judged.items() if not held]
+    assert len(names) == len(missed) and all(words in name for words, name in zip(missed, names)), names
+    assert len(bars.judge(full_width(results, threads=4))) == 17
+
+
+def test_judge_of_one_process():
+    results = dict(made_up(), together=True)
+    judged, = bars.judge(results)
+    assert judged['held'] and judged['name'].startswith('one process, worst of 12 cells')
+    change(results, 'median', .49, name='timm conv', size='224x224', precision='bfloat16')
+    assert not bars.judge(results)[0]['held']
+
+
 def test_judge_without_a_start():
     results = dict(made_up(), startup=None)
     assert [bar['name'] for bar in bars.judge(made_up())[:-3]] == [bar['name'] for bar in bars.judge(results)]
@@ -320,6 +392,19 @@ def cells(device, name):
 def test_plan(monkeypatch, device, bfloat16, name, number):
     monkeypatch.setattr(environment, 'has_bfloat16', lambda: bfloat16)
     assert len(cells(device, name)) == number
+
+
+def test_a_part_of_a_plan(tmp_path):
+    plan = backbone.full_plan('cpu')
+    args = dict(sizes=['800x1280', '224x224'], tasks=None, precisions=['float32'], together=True)
+    part, words = backbone.choose(plan, argparse.Namespace(**args))
+    assert [*map(str, part.sizes)] == ['224x224', '800x1280'] and part.precisions == ('float32',)
+    assert (part.tasks, part.together, part.startup) == (backbone.TASKS, True, False)
+    assert words == ['224x224', '800x1280', 'float32', 'together']
+    nothing = argparse.Namespace(sizes=None, tasks=None, precisions=None, together=False)
+    assert backbone.choose(plan, nothing) == (plan, [])
+    with pytest.raises(UserError, match='^--sizes: there is no 5x5, expected some of 224x224, 512x512, 800x1280'):
+        backbone.main(['--sizes', '5x5', '--out', str(tmp_path)])
 
 
 class Fails(nn.Module):
