@@ -15,6 +15,7 @@ from convnext_mm.published.robustness import published_robustness
 PROGRAM = 'convnext-mm'
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 STRATEGIES = ('ddp', 'fsdp', 'deepspeed')
+PRECISIONS = ('float32', 'bfloat16')
 #: Detections below it are left out of pictures and results.
 SCORE_THR = .3
 
@@ -59,6 +60,11 @@ def _add_run(parser):
                         help='how processes were started (none; pytorch under torchrun)')
 
 
+def _add_precision(parser):
+    parser.add_argument('--precision', choices=PRECISIONS, default=PRECISIONS[0],
+                        help='what the network computes in; bfloat16 is faster where a processor has it (%(default)s)')
+
+
 def _add_reference(parser):
     parser.add_argument('--reference', default='auto', metavar='auto|NAME|none',
                         help='published figures to compare with: those of the config (the default), those of another '
@@ -88,6 +94,7 @@ def test(parser):
     _add_run(parser)
     parser.add_argument('checkpoint', help='checkpoint file, or one that export wrote')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation: multi-scale and flip')
+    _add_precision(parser)
     parser.add_argument('--show-dir', help='folder for pictures of predictions beside ground truth')
     parser.add_argument('--out', help='store the predictions: a .json file (detection; .pkl: as mmdet does), a folder '
                                       '(segmentation), for the command evaluate')
@@ -116,6 +123,7 @@ def predict(parser):
     parser.add_argument('--batch-size', type=int, default=1, help='images at a time, of neighbours of one size (1)')
     parser.add_argument('--score-thr', type=float, help=f'leave detections below this score out ({SCORE_THR})')
     parser.add_argument('--device', help='cpu, cuda:0 and so on (a GPU if there is one)')
+    _add_precision(parser)
     _add_trust(parser)
 
 
@@ -246,7 +254,7 @@ def robustness(parser):
 
 
 def demo(parser):
-    """Train, test and show a small detector and segmentor on drawn shapes: convnext-mm demo"""
+    """Train, test and show a small classifier, detector and segmentor on drawn shapes: convnext-mm demo"""
     parser.add_argument('--quick', action='store_true',
                         help='two iterations on a handful of images, in work_dirs/quick: does everything work?')
 

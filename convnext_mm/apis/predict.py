@@ -18,7 +18,9 @@ from convnext_mm.evaluation.predictions import (
     write_detections,
     write_index_map,
 )
+from convnext_mm.export.facts import is_exported
 from convnext_mm.models.build import check_backbone
+from convnext_mm.models.precision import check_precision, predict_in_bfloat16
 from convnext_mm.utils.configs import is_classifier, is_segmentor
 from convnext_mm.utils.errors import ArgumentValueError, describe_error
 from convnext_mm.utils.files import WriteError, check_place, whole_file
@@ -192,6 +194,7 @@ def main(args):
     cfg = load_config(args, 'test_dataloader')
     check_arguments(args, cfg.model)
     device, folder = find_device(args.device), Path(args.out_dir)
+    check_precision(args.precision, device, is_exported(args.checkpoint))
     for place in (folder, folder / PICTURES, folder / MAPS):
         check_place('--out-dir', place, is_folder=True)
     check_place('--out-dir', folder / INDEX_FILE)
@@ -200,6 +203,9 @@ def main(args):
     trust_pickles(args.trust_checkpoint)
     predictor = Predictor(cfg, str(locate(args.checkpoint)), device)
     info = dict(config=args.config, weights=dict(source=args.checkpoint))
+    if args.precision == 'bfloat16':
+        predict_in_bfloat16(predictor.model)
+        info['precision'] = args.precision
     score_thr = SCORE_THR if args.score_thr is None else args.score_thr
     kind = Segmentations if predictor.segments else Classifications if predictor.classifies else Detections
     if kind is Detections:

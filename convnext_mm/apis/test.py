@@ -1,6 +1,7 @@
 """Test a detector, a segmentor or a classifier."""
 import argparse
 
+from mmengine.device import get_device
 from mmengine.dist import is_main_process
 
 from convnext_mm.apis.config import load_config
@@ -18,8 +19,16 @@ from convnext_mm.evaluation.tested_hook import TestedImagesHook
 from convnext_mm.export.exported import use_exported
 from convnext_mm.export.facts import is_exported
 from convnext_mm.models.build import check_backbone
+from convnext_mm.models.precision import check_precision, predict_in_bfloat16
 from convnext_mm.utils.errors import UserError
 from convnext_mm.utils.files import check_place
+
+
+def _check_how(args, exported):
+    """Raise a ``UserError`` for a way of testing that is not possible here, or not for another runtime's file."""
+    if exported and args.tta:
+        raise UserError('--tta is for checkpoints: an exported file tests as it was exported')
+    check_precision(args.precision, get_device(), exported)
 
 
 def main(args: argparse.Namespace) -> None:
@@ -28,11 +37,9 @@ def main(args: argparse.Namespace) -> None:
     reference = find_reference(args.reference, cfg.filename)
     check_reference(reference, cfg)
     check_place('--work-dir', cfg.work_dir, is_folder=True)
-    # Find a wrong name at once, but download only after the data has been checked.
-    resolve(args.checkpoint)
+    resolve(args.checkpoint)  # Finds a wrong name at once; the download waits until the data has been checked.
     exported = is_exported(args.checkpoint)
-    if exported and args.tta:
-        raise UserError('--tta is for checkpoints: an exported file tests as it was exported')
+    _check_how(args, exported)
     if args.show_dir:
         set_show_dir(cfg, args.show_dir)
     own, with_classes = use_own_metrics(cfg), shows_classes(cfg)
@@ -45,7 +52,7 @@ def main(args: argparse.Namespace) -> None:
         set_tta(cfg)
     path = str(locate(args.checkpoint))
     trust_pickles(args.trust_checkpoint)
-    run = describe_run(args.config, args.checkpoint, path, args.tta, exported)
+    run = describe_run(args.config, args.checkpoint, path, args.tta, exported, args.precision)
     if exported:
         use_exported(cfg, path)
     cfg.load_from = None if exported else path
@@ -56,6 +63,8 @@ def main(args: argparse.Namespace) -> None:
     fit_to_device(cfg)
     runner, hook = build_runner(cfg, args.trust_checkpoint), TestedImagesHook()
     runner.register_hook(hook)
+    if args.precision == 'bfloat16':
+        predict_in_bfloat16(runner.model)
     warn(told, runner.logger)
     with hook.naming_images():
         figures = runner.test()

@@ -7,7 +7,7 @@ from convnext_mm.published.weights import of_file
 
 
 def describe_run(config: str | Path, source: str, path: str | Path, multi_scale: bool,
-                 exported: bool = False) -> dict:
+                 exported: bool = False, precision: str = 'float32') -> dict:
     """Return what is run, ready for JSON: the config, the protocol, and where the weights come from.
 
     Args:
@@ -16,6 +16,7 @@ def describe_run(config: str | Path, source: str, path: str | Path, multi_scale:
         path (str | Path): The checkpoint's file.
         multi_scale (bool): Whether with test-time augmentation.
         exported (bool): Whether the file is another runtime's. Defaults to False.
+        precision (str): What the network computes in; named unless it is ``float32``, the default.
     """
     known, meta = of_file(path), None if exported else read(path).get('meta')
     weights = dict(source=source)
@@ -29,7 +30,8 @@ def describe_run(config: str | Path, source: str, path: str | Path, multi_scale:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     weights['sha256'] = digest.hexdigest()
-    return dict(config=str(config), protocol='multi-scale' if multi_scale else 'single-scale', weights=weights)
+    run = dict(config=str(config), protocol='multi-scale' if multi_scale else 'single-scale', weights=weights)
+    return run if precision == 'float32' else dict(run, precision=precision)
 
 
 def describe_weights(weights: dict | None) -> str:

@@ -110,7 +110,7 @@ def make_scores(run: dict, tested: Sequence[Tested], figures: dict, metrics: Seq
         reference (Reference): The published row to compare with.
 
     Returns:
-        dict: ``config``, ``protocol``, ``images`` (their number), ``tested`` (words for them), ``weights``,
+        dict: ``config``, ``protocol``, ``precision``, ``images`` (their number), ``tested`` (words), ``weights``,
         ``published`` (words for the row), ``figures`` (``metric``, ``key``, and in percent ``measured``, ``published``
         and ``difference``), ``classes``. What does not exist is None.
     """
@@ -122,8 +122,8 @@ def make_scores(run: dict, tested: Sequence[Tested], figures: dict, metrics: Seq
     multi_scale = run['protocol'] == 'multi-scale'
     classes = [line for metric in metrics for line in getattr(metric, 'per_class', ())]
     return dict(
-        config=run['config'], protocol=run['protocol'], images=images, tested=', '.join(map(str, tested)),
-        weights=run['weights'], published=text,
+        config=run['config'], protocol=run['protocol'], precision=run.get('precision', 'float32'), images=images,
+        tested=', '.join(map(str, tested)), weights=run['weights'], published=text,
         figures=[_compare(key, value, row, multi_scale) for key, value in figures.items()],
         classes=[{key: _number(value) for key, value in line.items()} for line in classes])
 
@@ -175,8 +175,13 @@ def _tables(scores):
         yield keys, [[_cell(row.get(key)) for key in keys] for row in scores['classes']]
 
 
+def _is_float32(scores):
+    return scores.get('precision', 'float32') == 'float32'
+
+
 def _facts(scores):
-    return {'config': scores['config'], 'protocol': scores['protocol'], 'images': scores['tested'],
+    half = '' if _is_float32(scores) else f', network in {scores["precision"]}'
+    return {'config': scores['config'], 'protocol': scores['protocol'] + half, 'images': scores['tested'],
             'weights': describe_weights(scores['weights']), 'published': scores['published']}
 
 
@@ -199,9 +204,10 @@ def format_markdown(scores: dict) -> str:
 def write_scores(scores: dict, work_dir: str | Path) -> Path:
     """Write scores into the work dir as JSON and Markdown, and return the path without ending.
 
-    Its name is ``evaluation`` or ``evaluation_multi_scale``, so that neither replaces the other.
+    Its name is ``evaluation``, with ``_multi_scale`` and ``_bfloat16`` where they hold: none replaces another.
     """
     name = 'evaluation' if scores['protocol'] == 'single-scale' else f'evaluation_{scores["protocol"]}'
+    name += '' if _is_float32(scores) else f'_{scores["precision"]}'
     path = Path(work_dir, name.replace('-', '_'))
     for ending, text in (('.json', json.dumps(scores, indent=1) + '\n'), ('.md', format_markdown(scores))):
         with whole_file(path.with_suffix(ending)) as temporary:

@@ -156,6 +156,22 @@ def test_batches_change_nothing(kind, checkpoints, photos, tmp_path):
         assert all((a == b).mean() > .999 for a, b in zip(*maps))
 
 
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason='no bfloat16 on this processor')
+@pytest.mark.parametrize('kind', CONFIGS)
+def test_bfloat16(kind, checkpoints, photos, tmp_path):
+    found, expected = tmp_path / 'bfloat16', tmp_path / 'float32'
+    for out, precision in ((found, 'bfloat16'), (expected, 'float32')):
+        assert predict(CONFIGS[kind], checkpoints[kind], photos / 'a.png', '--out-dir', out, '--score-thr' if kind ==
+                       'detector' else '--batch-size', 1 if kind == 'segmentor' else 0, '--precision', precision) == 0
+    assert (read(found)['info'].get('precision'), read(expected)['info'].get('precision')) == ('bfloat16', None)
+    if kind == 'segmentor':
+        maps = [np.array(Image.open(out / read(out)['images'][0]['map'])) for out in (found, expected)]
+        assert (maps[0] == maps[1]).mean() > .9
+    else:
+        scores = [sorted(a['score'] for a in read(out)['annotations'])[-20:] for out in (found, expected)]
+        assert scores[0] and np.allclose(*scores, rtol=.05) and scores[0] != scores[1]
+
+
 def test_score_threshold(checkpoints, photos, tmp_path):
     def scores(threshold):
         predict(CONFIGS['detector'], checkpoints['detector'], photos / 'a.png', '--out-dir', tmp_path,
@@ -172,11 +188,13 @@ def test_score_threshold(checkpoints, photos, tmp_path):
     ('detector', ['--batch-size', '0'], '--batch-size must be 1 or more, got 0'),
     ('detector', ['--score-thr', '1.5'], '--score-thr must be from 0 to 1, got 1.5'),
     ('segmentor', ['--score-thr', '.5'], '--score-thr is for detectors'),
+    ('detector', ['--precision', 'bfloat16'], 'this processor has no instructions for it'),
     ('detector', ['--device', 'toaster'], "--device 'toaster' cannot be used here"),
     ('detector', ['--out-dir', 'photos/a.png'], "--out-dir 'photos/a.png"),
     ('detector', ['gone*.jpg'], "input 'gone*.jpg' is no file, and matches none")])
 def test_mistakes(kind, arguments, message, checkpoints, photos, capsys, monkeypatch):
     monkeypatch.chdir(photos.parent)
+    monkeypatch.setattr(torch.ops.mkldnn, '_is_mkldnn_bf16_supported', lambda: False)
     assert predict(CONFIGS[kind], checkpoints[kind], 'photos/a.png', *arguments) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert message in error

@@ -45,8 +45,8 @@ def test_the_warning_is_in_the_log_file(command, told, tmp_path, monkeypatch):
     arguments = Namespace(
         config=str(ROOT / 'configs/mask_rcnn/convnext_t_3x.py'), work_dir=str(tmp_path / 'w'), cfg_options=None,
         launcher='none', strategy=None, resume=None, resume_with='checkpoint', amp=False, auto_scale_lr=False,
-        trust_checkpoint=False, checkpoint='a.pth', tta=False, show_dir=None, out=None, reference='none',
-        deterministic=False, effective_batch_size=None)
+        trust_checkpoint=False, checkpoint='a.pth', tta=False, precision='float32', show_dir=None, out=None,
+        reference='none', deterministic=False, effective_batch_size=None)
     # Training is not run, and this runner's test ends at once.
     with nullcontext() if command is train else pytest.raises(KeyboardInterrupt):
         command.main(arguments)

@@ -169,7 +169,7 @@ def start(monkeypatch, tmp_path):
         defaults = dict(config=str(ROOT / leaf), work_dir=None, cfg_options=None, launcher='none', strategy=None,
                         resume=None, resume_with='checkpoint', amp=False, auto_scale_lr=False, trust_checkpoint=False,
                         checkpoint=str(tmp_path / 'a.pth'), tta=False, show_dir=None, out=None, reference='auto',
-                        deterministic=False, effective_batch_size=None)
+                        precision='float32', deterministic=False, effective_batch_size=None)
         with pytest.raises(Started) as info:
             action(Namespace(**{**defaults, **arguments}))
         return info.value.args
@@ -203,7 +203,7 @@ def test_a_checkpoint_that_is_trusted_is_resumed(start, monkeypatch, tmp_path, r
         start(train.main, LARGE, **arguments)
 
 
-def test_test_passes_its_arguments_on(start, tmp_path):
+def test_test_passes_its_arguments_on(start, tmp_path, monkeypatch):
     cfg, _ = start(test.main, UPERNET)
     assert (cfg.model.type, cfg.load_from) == ('EncoderDecoder', str(tmp_path / 'a.pth'))
     out = str(tmp_path / 'masks')
@@ -211,6 +211,10 @@ def test_test_passes_its_arguments_on(start, tmp_path):
     assert (cfg.model.type, cfg.custom_hooks[-1].out_dir, trust) == ('SegTTAModel', 'pictures', True)
     evaluator, = cfg.test_evaluator
     assert (evaluator.type, evaluator.out, evaluator.info.protocol) == ('convnext_mm.IoUMetric', out, 'multi-scale')
+    assert 'precision' not in evaluator.info
+    monkeypatch.setattr(torch.ops.mkldnn, '_is_mkldnn_bf16_supported', lambda: True)
+    cfg, _ = start(test.main, UPERNET, out=out, precision='bfloat16')
+    assert cfg.test_evaluator[0].info.precision == 'bfloat16'
     cfg, _ = start(test.main, CASCADE, out=str(tmp_path / 'p.json'))
     assert [e.type for e in cfg.test_evaluator] == ['convnext_mm.CocoMetric']
     cfg, _ = start(test.main, CASCADE, out=str(tmp_path / 'p.pkl'))

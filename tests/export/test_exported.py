@@ -112,6 +112,8 @@ def test_config_that_contradicts_a_file_is_refused(facts, options, message):
 
 @pytest.mark.parametrize(('command', 'arguments', 'message'), [
     ('test', ('--tta',), '--tta is for checkpoints'),
+    ('test', ('--precision', 'bfloat16'), '--precision bfloat16 is for checkpoints'),
+    ('predict', ('.', '--precision', 'bfloat16'), '--precision bfloat16 is for checkpoints'),
     ('test', (), 'cannot be read'),
 ])
 def test_refusal_is_one_line(tmp_path, monkeypatch, capsys, command, arguments, message):

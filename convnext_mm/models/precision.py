@@ -1,0 +1,76 @@
+"""Prediction in bfloat16: a model's network computes in it, what is done with its results stays in float32."""
+import functools
+
+import torch
+import torch.nn as nn
+
+from convnext_mm.models.convnext import ConvNeXt
+from convnext_mm.utils.errors import ArgumentValueError
+
+
+def check_precision(precision: str, device: str | torch.device, exported: bool = False) -> None:
+    """Raise an ``ArgumentValueError`` where a model cannot predict in a precision, or where that would be slower.
+
+    Args:
+        precision (str): ``float32`` or ``bfloat16``.
+        device (str | torch.device): Where it runs.
+        exported (bool): Whether it is another runtime's file. Defaults to False.
+    """
+    if precision == 'float32':
+        return
+    if exported:
+        raise ArgumentValueError(f'--precision {precision} is for checkpoints: an exported file computes as it was '
+                                 'exported; leave it out, or export with --half')
+    if torch.device(device).type == 'cpu' and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        raise ArgumentValueError(f'--precision {precision} cannot be used here: this processor has no instructions for '
+                                 'it, and would be slower than in float32; leave it out')
+
+
+def predict_in_bfloat16(model: nn.Module) -> None:
+    """Change a model on its device so that it predicts under bfloat16 autocast.
+
+    Heads give float32, so scores, boxes and labels are computed in it, and operators of mmcv, most of which have no
+    bfloat16 on a CPU, compute in it. On a CPU, the layers around the backbone run in channels last.
+
+    Args:
+        model (nn.Module): Of mmdet, mmseg or mmpretrain, maybe wrapped for several processes or augmented tests.
+    """
+    while isinstance(getattr(model, 'module', None), nn.Module):
+        model = model.module
+    device = next(model.parameters()).device.type
+    for name, module in model.named_modules():
+        if type(module).__module__.startswith('mmcv.ops'):
+            module.forward = _in_float32(module.forward, device)
+        # Regions are pooled from all of a neck's maps for each of several heads: better converted once.
+        elif type(module).__name__.endswith('Head') or name == 'neck' and hasattr(model, 'roi_head'):
+            module.forward = _giving_float32(module.forward)
+    if device == 'cpu':
+        for child in model.children():
+            # This backbone lays out its weights itself.
+            if not isinstance(child, ConvNeXt):
+                child.to(memory_format=torch.channels_last)
+    model.forward = torch.autocast(device, torch.bfloat16)(model.forward)
+
+
+def _to_float32(value):
+    """Return a value with all tensors of half precision in float32; lists, tuples and dicts are looked into."""
+    if torch.is_tensor(value):
+        return value.float() if value.dtype == torch.bfloat16 else value
+    if type(value) in (list, tuple):
+        return type(value)(map(_to_float32, value))
+    return {key: _to_float32(entry) for key, entry in value.items()} if type(value) is dict else value
+
+
+def _giving_float32(forward):
+    @functools.wraps(forward)
+    def call(*args, **kwargs):
+        return _to_float32(forward(*args, **kwargs))
+    return call
+
+
+def _in_float32(forward, device):
+    @functools.wraps(forward)
+    def call(*args, **kwargs):
+        with torch.autocast(device, enabled=False):
+            return forward(*_to_float32(args), **_to_float32(kwargs))
+    return call

@@ -1,0 +1,67 @@
+"""Prediction in bfloat16: what computes in it, and what stays in float32."""
+from contextlib import nullcontext
+
+import pytest
+import torch
+import torch.nn as nn
+
+from convnext_mm import ConvNeXt
+from convnext_mm.models import precision
+from convnext_mm.utils.errors import ArgumentValueError
+
+
+class Operator(nn.Module):
+    """In the place of an operator of mmcv, which has no bfloat16."""
+
+    __module__ = 'mmcv.ops.made_up'
+
+    def forward(self, maps, scale):
+        assert maps[0].dtype == torch.float32 and not torch.is_autocast_enabled('cpu')
+        return maps[0] * scale
+
+
+class DenseHead(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 3, 3)
+
+    def forward(self, x):
+        self.seen = self.conv(x)
+        return self.seen, {'scores': [self.seen.sigmoid()]}
+
+
+class Model(nn.Module):
+    """Calls its head as mmseg does (``forward``)."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone, self.operator, self.head = ConvNeXt('atto', out_indices=(3,)), Operator(), DenseHead(320)
+
+    def forward(self, x):
+        x, = self.backbone(x)
+        return self.head.forward(self.operator([x], scale=2))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('wrapped', [False, True])
+def test_the_network_alone_is_in_bfloat16(wrapped):
+    model, x = Model().eval(), torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(1))
+    expected = model(x)[0]
+    outer = nn.DataParallel(model) if wrapped else model
+    precision.predict_in_bfloat16(outer)
+    found, others = model(x)
+    assert model.head.seen.dtype == torch.bfloat16
+    assert {found.dtype, others['scores'][0].dtype, *(p.dtype for p in model.parameters())} == {torch.float32}
+    assert model.head.seen.is_contiguous(memory_format=torch.channels_last)
+    assert 0 < (found - expected).abs().max() < .05 * expected.abs().max()
+    assert not torch.is_autocast_enabled('cpu')
+
+
+@pytest.mark.parametrize(('name', 'device', 'exported', 'supported', 'refused'), [
+    ('float32', 'cpu', True, False, None), ('bfloat16', 'cpu', False, True, None),
+    ('bfloat16', 'cuda', False, False, None),
+    ('bfloat16', 'cpu', False, False, 'no instructions'), ('bfloat16', 'cpu', True, True, 'is for checkpoints')])
+def test_where_a_precision_is_refused(name, device, exported, supported, refused, monkeypatch):
+    monkeypatch.setattr(torch.ops.mkldnn, '_is_mkldnn_bf16_supported', lambda: supported)
+    with pytest.raises(ArgumentValueError, match=f'--precision bfloat16 .*{refused}') if refused else nullcontext():
+        precision.check_precision(name, device, exported)
