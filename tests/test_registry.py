@@ -10,8 +10,8 @@ from tests.helpers.paths import ROOT
 
 #: Child registry -> the names that configs may use with the prefix ``convnext_mm.``.
 NAMES = {
-    'MODELS': ['ConvNeXt', 'ExportedDetector', 'ExportedSegmentor', 'IsotropicConvNeXt', 'ModernizedResNet',
-               'PooledLayerNorm'],
+    'MODELS': ['ConvNeXt', 'ExportedClassifier', 'ExportedDetector', 'ExportedSegmentor', 'IsotropicConvNeXt',
+               'ModernizedResNet', 'PooledLayerNorm'],
     'OPTIM_WRAPPER_CONSTRUCTORS': ['LayerDecayOptimWrapperConstructor'],
     'HOOKS': ['CheckpointHook', 'EMAHook', 'InterruptionHook', 'LayerRateHook', 'PredictionPicturesHook', 'ResumeHook',
               'RunStateHook', 'SafeCheckpointHook', 'ScheduleLimitHook', 'ShardedEMAHook', 'WholeValidationHook'],

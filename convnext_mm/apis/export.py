@@ -1,4 +1,4 @@
-"""Export a segmentor, a detector, or any backbone, to the format of another runtime."""
+"""Export a segmentor, a detector, a classifier, or any backbone, to the format of another runtime."""
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,14 +14,14 @@ from convnext_mm.checkpoint.files import trust_pickles
 from convnext_mm.checkpoint.mmengine_loader import load_checkpoint, register_loader
 from convnext_mm.export.calibration import read_calibration
 from convnext_mm.export.check import format_check
-from convnext_mm.export.export import Subject, backbone, detector, export, segmentor
+from convnext_mm.export.export import Subject, backbone, classifier, detector, export, segmentor
 from convnext_mm.export.facts import describe
 from convnext_mm.export.formats import files_of, find_format
 from convnext_mm.export.half import halve
 from convnext_mm.export.kept import Tried, counted, format_tried
 from convnext_mm.export.quantise import quantise
 from convnext_mm.models.build import check_backbone
-from convnext_mm.utils.configs import is_segmentor, type_name, walk
+from convnext_mm.utils.configs import is_classifier, is_segmentor, type_name, walk
 from convnext_mm.utils.errors import UserError
 from convnext_mm.utils.files import check_place, whole_file
 
@@ -38,19 +38,22 @@ def check_arguments(args: argparse.Namespace, model: dict) -> None:
     if there and not args.force:
         raise UserError(f'OUT {str(there[0])!r} is there already; give another name, or --force to replace it')
     check_place('OUT', out)
-    if args.logits and (args.part == 'backbone' or not is_segmentor(model)):
-        raise UserError('--logits is for whole segmentors')
-    if args.part == 'whole' and not is_segmentor(model) and not {'roi_head', 'bbox_head'} & set(model):
-        raise UserError(f'model.type={type_name(model)} cannot be exported: it has neither a decode_head, nor a '
-                        'roi_head or bbox_head; --part backbone exports its backbone alone')
+    detects = bool({'roi_head', 'bbox_head'} & set(model))
+    if args.logits and (args.part == 'backbone' or detects):
+        raise UserError('--logits is for whole segmentors and classifiers')
+    if args.part == 'whole' and not is_segmentor(model) and not is_classifier(model) and not detects:
+        raise UserError(f'model.type={type_name(model)} cannot be exported: it is no classifier, and has neither a '
+                        'decode_head, nor a roi_head or bbox_head; --part backbone exports its backbone alone')
     if args.int8 and (args.part == 'backbone' or out.suffix != '.onnx'):
         raise UserError('--int8 is for whole models in .onnx')
+    if args.int8 and is_classifier(model):
+        raise UserError('--int8 is for segmentors and detectors: what is lost of a classifier is not measured')
     if args.half and args.int8:
         raise UserError('--half is for files in float: --int8 stores weights in 8 bits; take one of the two')
     if args.half and out.suffix == '.pt2':
         raise UserError('--half is for .onnx and .xml: runtimes of these make weights float32 again once, when they '
                         'open the file, torch.export in every run')
-    if args.nms and (args.part == 'backbone' or is_segmentor(model)):
+    if args.nms and (args.part == 'backbone' or not detects):
         raise UserError('--nms is for whole detectors')
     missing = [name for name in args.images if not Path(name).is_file()]
     if missing:
@@ -67,6 +70,13 @@ def suppress_hard(model: dict) -> None:
     for _, settings in walk(model.get('test_cfg') or {}):
         if isinstance(settings.get('nms'), dict):
             settings['nms'] = dict(type='nms', iou_threshold=settings['nms'].get('iou_threshold', .5))
+
+
+def make_subject(model: Any, args: argparse.Namespace) -> Subject:
+    """Return a whole model as it is exported."""
+    if is_classifier(model):
+        return classifier(model, args.logits)
+    return segmentor(model, args.logits) if is_segmentor(model) else detector(model)
 
 
 def make_shrink(args: argparse.Namespace, cfg: Any, subject: Subject) -> Callable[[Path], Sequence[Tried]]:
@@ -99,10 +109,7 @@ def main(args: argparse.Namespace) -> None:
     whole = args.part == 'whole'
     model = revert_sync_batchnorm(MODELS.build(cfg.model if whole else cfg.model.backbone)).eval()
     meta = load_checkpoint(model, str(locate(args.checkpoint))).get('meta') or {}
-    if not whole:
-        subject = backbone(model)
-    else:
-        subject = segmentor(model, args.logits) if is_segmentor(model) else detector(model)
+    subject = make_subject(model, args) if whole else backbone(model)
     facts = describe(cfg, args.part, config=args.config, checkpoint=args.checkpoint, outputs=subject.written,
                      classes=(meta.get('dataset_meta') or {}).get('classes'))
     print(f'exporting {subject.name} to {out}, to be checked before it is written', flush=True)

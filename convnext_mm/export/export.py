@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch.nn as nn
 from torch import Tensor
 
+from convnext_mm.export import classifier as classification
 from convnext_mm.export import detections
 from convnext_mm.export.check import CASES, Case, check, compare_labels, compare_values, images_of
 from convnext_mm.export.dense import DenseGraph, check_dense
@@ -91,14 +92,28 @@ def detector(model: Any) -> Subject:
                    remark=comparison.remark)
 
 
+def _normalised(images):
+    return (images.float() - 127.5) / 58
+
+
 def backbone(model: nn.Module) -> Subject:
     """Return a backbone as it is exported: it takes normalised images, and returns its maps."""
     indices = getattr(model, 'out_indices', range(4))
-
-    def prepare(images):
-        return (images.float() - 127.5) / 58
     return Subject(f'model.backbone={type(model).__name__}', (model,), model, compare_values,
-                   tuple(f'stage{i}' for i in indices), False, prepare)
+                   tuple(f'stage{i}' for i in indices), False, _normalised)
+
+
+def classifier(model: Any, logits: bool) -> Subject:
+    """Return a classifier as it is exported: confidences, with ``logits`` the logits too.
+
+    Raises:
+        UserError: Its confidences are not those of a softmax.
+    """
+    classification.check_classifier(model)
+    graph = classification.ClassifierGraph(model, logits)
+    subject = Subject(f'model.head={type(model.head).__name__}', (graph,),
+                      functools.partial(classification.predict, model, logits), compare_values, graph.outputs, False)
+    return subject if classification.takes_bytes(model.data_preprocessor) else subject._replace(prepare=_normalised)
 
 
 @contextlib.contextmanager

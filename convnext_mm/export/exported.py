@@ -8,11 +8,12 @@ from mmengine.model import BaseModel
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
 
+from convnext_mm.export.classifier import takes_bytes
 from convnext_mm.export.detections import mask_threshold, paste
 from convnext_mm.export.facts import check_facts, read_facts
 from convnext_mm.export.formats import find_format
 from convnext_mm.registry import MODELS
-from convnext_mm.utils.configs import is_segmentor
+from convnext_mm.utils.configs import is_classifier, is_segmentor
 
 
 def use_exported(cfg: Any, path: str) -> dict:
@@ -31,6 +32,9 @@ def use_exported(cfg: Any, path: str) -> dict:
         settings = dict(type='convnext_mm.ExportedSegmentor', test_cfg=test,
                         out_channels=head.get('out_channels') or head['num_classes'],
                         align_corners=head.get('align_corners', False), threshold=head.get('threshold') or .3)
+    elif is_classifier(cfg.model):
+        settings = dict(type='convnext_mm.ExportedClassifier',
+                        takes_bytes=takes_bytes(cfg.model.get('data_preprocessor') or {}))
     else:
         settings = dict(type='convnext_mm.ExportedDetector', mask_threshold=mask_threshold(test))
     cfg.model = dict(settings, file=str(path))
@@ -125,3 +129,30 @@ class ExportedDetector(ExportedModel):
         if masks:
             sample.pred_instances.masks = paste(masks[0][0, found], boxes, sample.ori_shape[:2], self.mask_threshold)
         return sample
+
+
+@MODELS.register_module()
+class ExportedClassifier(ExportedModel):
+    """A classifier's file.
+
+    Args:
+        file (str): The file.
+        takes_bytes (bool): Whether the model normalises its images, or else the transforms do.
+    """
+
+    def __init__(self, file: str, takes_bytes: bool) -> None:
+        super().__init__(file)
+        self.takes_bytes = takes_bytes
+
+    def test_step(self, data: Any) -> list:
+        """Return the data samples of a batch with the confidences of each image; images run one by one."""
+        # What is normalised has the order of channels that the transforms gave it.
+        images = [image.flip(0).byte() if self.takes_bytes else image.float() for image in data['inputs']]
+        return [self.predict(image[None], sample) for image, sample in zip(images, data['data_samples'])]
+
+    val_step = test_step
+
+    def predict(self, image: Tensor, sample: Any) -> Any:
+        """Return a data sample with ``pred_score`` and ``pred_label``."""
+        scores = torch.from_numpy(self.run(image.numpy())[0][0])
+        return sample.set_pred_score(scores).set_pred_label(scores.argmax(0, keepdim=True))

@@ -6,12 +6,14 @@ from typing import Any
 
 import torch
 
+from convnext_mm.export.classifier import takes_bytes
 from convnext_mm.export.formats import FORMATS, find_format
-from convnext_mm.utils.configs import type_name
+from convnext_mm.utils.configs import is_classifier, type_name
 from convnext_mm.utils.errors import UserError
 
 #: What the data preprocessor does in a test, which is inside the graph.
-_PREPROCESSING = ('mean', 'std', 'bgr_to_rgb', 'rgb_to_bgr', 'pad_val', 'pad_value', 'pad_size_divisor', 'test_cfg')
+_PREPROCESSING = ('mean', 'std', 'bgr_to_rgb', 'rgb_to_bgr', 'to_rgb', 'pad_val', 'pad_value', 'pad_size_divisor',
+                  'test_cfg')
 #: Facts in which a file and the config that it is tested by must be alike.
 _ALIKE = ('mode', 'crop_size', 'stride', 'test_cfg', 'preprocessing', 'steps')
 
@@ -37,10 +39,17 @@ def describe(cfg: Any, part: str, **facts: Any) -> dict:
     mode, crop_size, stride = (test.pop(key, default) for key, default in (
         ('mode', 'whole'), ('crop_size', None), ('stride', None)))
     described.update(
-        images='RGB, uint8, (N, 3, H, W), after these steps', mode=mode, crop_size=crop_size, stride=stride,
+        images=_images(cfg.model, preprocessor), mode=mode, crop_size=crop_size, stride=stride,
         test_cfg=test, preprocessing={key: preprocessor[key] for key in _PREPROCESSING if key in preprocessor},
         steps=_steps((cfg.get('test_dataloader') or {}).get('dataset') or {}))
     return _ready(described)
+
+
+def _images(model, preprocessor):
+    """Return in words what the graph of a whole model takes."""
+    if is_classifier(model) and not takes_bytes(preprocessor):
+        return 'float32, (N, 3, H, W), as these steps return them'
+    return 'RGB, uint8, (N, 3, H, W), after these steps'
 
 
 def _steps(dataset):
