@@ -1,4 +1,5 @@
 """What several test modules need."""
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,14 +15,24 @@ SLOW = ('apis/test_classifier.py', 'apis/test_demo.py', 'apis/test_doctor.py', '
         'engine/test_settings.py', 'evaluation', 'export', 'fuzz', 'mm_tools', 'models/ops',
         'models/test_export.py', 'swap/test_swap_downstream.py',
         'swap/test_verify.py', 'swap/test_write.py', 'test_registry.py', 'visualization')
+#: Those that take longest. Where workers share the tests, they come first: none is left alone with one at the end.
+LONGEST = ('mm_tools', 'docs/test_docs.py', 'engine/test_resume.py', 'engine/runner/test_strategies.py',
+           'engine/runner/test_strategies_downstream.py', 'apis/test_demo.py', 'export', 'fuzz', 'apis', 'swap')
 
 
-def pytest_collection_modifyitems(items):
-    """Mark the tests of ``SLOW``."""
-    places = [Path(__file__).parent / place for place in SLOW]
+@cache
+def _is_in(path, places):
+    return any(path.is_relative_to(Path(__file__).parent / place) for place in places)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Mark the tests of ``SLOW``; in a worker, begin with those that take longest."""
     for item in items:
-        if any(place == item.path or place in item.path.parents for place in places):
+        if _is_in(item.path, SLOW):
             item.add_marker('slow')
+    if hasattr(config, 'workerinput'):
+        order = [*((place,) for place in LONGEST), SLOW, ('',)]
+        items.sort(key=lambda item: next(rank for rank, places in enumerate(order) if _is_in(item.path, places)))
 
 
 def pytest_addoption(parser):
