@@ -17,25 +17,7 @@ from convnext_mm.export.formats import FORMATS
 from tests.helpers.exported import write_model
 from tests.helpers.paths import ROOT
 
-UPERNET, MASK_RCNN = 'configs/upernet/convnext_t_512_160k.py', 'configs/mask_rcnn/convnext_t_3x.py'
-CASCADE = 'configs/cascade/convnext_t_3x.py'
-
-
-@pytest.fixture(scope='module')
-def upernet(tmp_path_factory):
-    return write_model(tmp_path_factory.mktemp('upernet'), UPERNET)
-
-
-@pytest.fixture(scope='module')
-def mask_rcnn(tmp_path_factory):
-    return write_model(tmp_path_factory.mktemp('mask_rcnn'), MASK_RCNN)
-
-
-@pytest.fixture(scope='module')
-def onnx_file(upernet, tmp_path_factory):
-    out = tmp_path_factory.mktemp('onnx') / 'model.onnx'
-    assert main('export', [*upernet, str(out)]) == 0
-    return out
+UPERNET = 'configs/upernet/convnext_t_512_160k.py'
 
 
 def assert_says_what_it_is(out, config, part):
@@ -68,11 +50,6 @@ def test_script_of_the_page_needs_no_torch(onnx_file, tmp_path):
     assert run.returncode == 0, run.stdout
     assert sum(map(int, re.findall(r'\d+', run.stdout.splitlines()[-1]))) == 70 * 90
     assert Image.open(tmp_path / 'out.png').size == (90, 70)
-
-
-@pytest.fixture(scope='module')
-def cascade(tmp_path_factory):
-    return write_model(tmp_path_factory.mktemp('cascade'), CASCADE)
 
 
 SOFT, WHOLE = 'model.test_cfg.rcnn.nms.type=soft_nms', 'model.test_cfg.mode=whole'
