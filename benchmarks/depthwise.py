@@ -2,10 +2,12 @@
 
 Forward, input's and weight's gradient, of the maps of a ConvNeXt-T's stages, in float32, bfloat16 and float16. The
 limit is the longer of two times: a copy of what has to be moved, and 49 multiply-adds a value, each at the rate that
-this GPU reaches in this run. Prints a table and writes JSON. Half a minute.
+this GPU reaches in this run. Prints a table and writes JSON. Half a minute. With --quick and TRITON_INTERPRET=1 in the
+environment, small maps on a CPU, to see that all of it runs.
 """
 import json
 import math
+import os
 import sys
 from pathlib import Path
 
@@ -27,18 +29,23 @@ TYPES = torch.float32, torch.bfloat16, torch.float16
 #: (N, C, H, W): stages of a detector at 800x1280 and of a classifier at 224x224.
 SHAPES = ((16, 96, 200, 320), (16, 192, 100, 160), (16, 384, 50, 80), (16, 768, 25, 40), (128, 96, 56, 56),
           (128, 384, 14, 14), (128, 768, 7, 7))
+QUICK_SHAPES = (1, 8, 5, 9),
 TASKS = 'forward', 'input gradient', 'weight gradient'
 TAPS = 49
-ROUNDS = 15
+ROUNDS, QUICK_ROUNDS = 15, 1
+#: What the multiply-adds run on where Triton interprets: programs, and turns of each.
+QUICK_PROGRAMS = 1, 1
 OURS, LIBRARY = 'convnext_mm', "torch's channels-last"
 
 
 def measure_rates():
     """Return multiply-adds a second in float32, and bytes that a copy reads and writes a second."""
     from multiply_add import LANES, VALUES_A_TURN, multiply_add
-    programs, turns = 16 * torch.cuda.get_device_properties(0).multi_processor_count, 200
-    out = torch.empty(programs * LANES, device='cuda')
-    source = torch.ones(COPY_BYTES['cuda'], dtype=torch.uint8, device='cuda')
+    device = environment.device()
+    programs, turns = QUICK_PROGRAMS if device == 'cpu' else (
+        16 * torch.cuda.get_device_properties(0).multi_processor_count, 200)
+    out = torch.empty(programs * LANES, device=device)
+    source = torch.ones(COPY_BYTES[device], dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     calls = {'multiply_add': lambda: multiply_add[programs,](out, turns, LANES), 'copy': lambda: target.copy_(source)}
     for call in calls.values():
@@ -50,10 +57,10 @@ def measure_rates():
 def calls_of(shape, dtype):
     """Return ``{(task, whose): call}`` of one shape in one type."""
     from convnext_mm.models.ops import depthwise
-    c = shape[1]
-    x, grad = (torch.randn(shape, device='cuda', dtype=dtype).contiguous(memory_format=torch.channels_last)
+    c, device = shape[1], environment.device()
+    x, grad = (torch.randn(shape, device=device, dtype=dtype).contiguous(memory_format=torch.channels_last)
                for _ in range(2))
-    weight, bias = torch.randn(c, 1, 7, 7, device='cuda'), torch.randn(c, device='cuda')
+    weight, bias = torch.randn(c, 1, 7, 7, device=device), torch.randn(c, device=device)
     near, near_grad = (t.permute(0, 2, 3, 1) for t in (x, grad))
     cast, cast_bias = weight.to(dtype), bias.to(dtype)
 
@@ -69,18 +76,18 @@ def calls_of(shape, dtype):
     return {(task, name): call for name, some in ((OURS, ours), (LIBRARY, library)) for task, call in zip(TASKS, some)}
 
 
-def measure_all():
+def measure_all(shapes=SHAPES, rounds=ROUNDS):
     """Measure all shapes, types and tasks; return the results, ready for JSON."""
     line, rows = Line(sys.stderr), []
     line.show('what the GPU reaches')
     multiply_adds, copy = measure_rates()
-    for shape in SHAPES:
+    for shape in shapes:
         for dtype in TYPES:
             name = str(dtype).removeprefix('torch.')
             line.show(f'{shape}, {name}')
             calls = calls_of(shape, dtype)
             warm = {key: measure.warm_up(call) for key, call in calls.items()}
-            samples = measure.interleave(calls, dict.fromkeys(calls, ROUNDS), warm)
+            samples = measure.interleave(calls, dict.fromkeys(calls, rounds), warm)
             values = math.prod(shape)
             limit = max(values * TAPS / multiply_adds, 2 * values * dtype.itemsize / copy)
             for task in TASKS:
@@ -106,13 +113,17 @@ def table(results):
 
 def main(argv=None):
     parser = Parser(description=__doc__)
-    parser.add_argument('--out', metavar='DIR', help='folder for the results (default: benchmarks/results)')
+    parser.add_argument('--quick', action='store_true', help="small maps on a CPU, in Triton's interpreter")
+    parser.add_argument('--out', metavar='DIR', help='folder for the results (default: benchmarks/results, of --quick '
+                        'work_dirs/benchmarks)')
     args = parser.parse_args(argv)
-    place = show.place(args.out, quick=False)
-    if not (torch.cuda.is_available() and has_kernels(torch.device('cuda', 0))):
+    place = show.place(args.out, args.quick)
+    if args.quick and os.environ.get('TRITON_INTERPRET') != '1':
+        raise UserError('--quick needs TRITON_INTERPRET=1 in the environment')
+    if not args.quick and not (torch.cuda.is_available() and has_kernels(torch.device('cuda', 0))):
         raise UserError('the depthwise kernels need an NVIDIA GPU of compute capability 8.0, torch 2.7 and Triton: '
                         'there is none here')
-    results = measure_all()
+    results = measure_all(QUICK_SHAPES, QUICK_ROUNDS) if args.quick else measure_all()
     print(table(results))
     target = Path(place) / f'{environment.file_name(results["environment"])}-depthwise.json'
     with whole_file(target) as temporary:

@@ -1,11 +1,11 @@
 #!/bin/bash
-# All that a GPU is wanted for, in at most nine minutes, one step after another: bash benchmarks/gpu.sh [--dry] [DIR]
+# All that a GPU is wanted for, in at most nine minutes: bash benchmarks/gpu.sh [--dry] [DIR [STEP...]]
 #
-# The GPU tests, the backbone beside its peers in bfloat16, the depthwise kernels, and classifiers beside Swin's. What
-# the steps print stands in DIR/gpu-*.txt (default: benchmarks/results), their JSON beside it, and their tables at the
-# end of the output. A step that fails or takes too long stops no other, and is named last; the exit code is 1 then.
-# --dry runs the smallest form of each step on a CPU, its kernels interpreted, so that nothing fails on a GPU for a
-# reason that a CPU shows.
+# The steps (all): tests of kernels; depthwise kernels; throughput of classifiers beside Swin's; backbone beside its peers
+# in bfloat16. What they print stands in DIR/gpu-*.txt (default: benchmarks/results), their JSON beside it, and their
+# tables at the end of the output. A step that fails or takes too long stops no other, and is named last; the exit code
+# is 1 then. --dry runs the smallest form of each step on a CPU, its kernels interpreted, so that nothing fails on a GPU
+# for a reason that a CPU shows.
 cd "$(dirname "$0")/.." || exit 2
 python=${PYTHON:-python} dry=
 if [ "$1" = --dry ]; then
@@ -18,12 +18,21 @@ if [ -z "$dry" ] && ! "$python" -c 'import torch, sys; sys.exit(not torch.cuda.i
     echo 'gpu.sh: error: torch finds no GPU here; --dry runs without one' >&2
     exit 2
 fi
-names=() failed=()
+shift
+all='tests depthwise throughput backbone'
+for name in "$@"; do
+    if [[ " $all " != *" $name "* ]]; then
+        echo "gpu.sh: error: there is no step $name, expected some of $all" >&2
+        exit 2
+    fi
+done
+wanted=" ${*:-$all} " names=() failed=()
 
 # step NAME SECONDS COMMAND...: run a command for so many seconds at most.
 step() {
     local name=$1 seconds=$2 start=$SECONDS
     shift 2
+    [[ $wanted == *" $name "* ]] || return
     echo "== $name, at most $seconds s: $*"
     timeout -k 5 "$seconds" "$@" > "$out/gpu-$name.txt" 2> "$out/gpu-$name.log"
     local code=$?

@@ -1,17 +1,24 @@
-"""The products of a linear layer by each library at hand, and the fastest of them at a shape.
+"""The products of a linear layer by each library at hand, and the fastest of them: python benchmarks/products.py
 
 On a CPU, torch leaves a product to MKL or to oneDNN by rules of its own, and oneDNN can be called as a linear layer or
-as a convolution of 1x1. On a GPU there is torch alone.
+as a convolution of 1x1. On a GPU there is torch alone. Prints a table for the layers of a ConvNeXt-T's blocks, in the
+pieces in which the backbone computes them. A minute on two cores.
 """
 import functools
 import math
+import sys
 from typing import NamedTuple
 
+import environment
 import torch
 from measure import time_call
 
+from convnext_mm import ARCHS
+from convnext_mm.apis.arguments import Parser
+from convnext_mm.apis.cli import run
 from convnext_mm.models.ops.cpu import IMAGES
 from convnext_mm.models.ops.pointwise_cpu import PIECE
+from convnext_mm.utils.text import format_table
 
 KINDS = FORWARD, OF_INPUT, OF_WEIGHT = 'forward', "input's gradient", "weight's gradient"
 TORCH, LINEAR, CONVOLUTION = 'torch.mm', 'oneDNN linear', 'oneDNN convolution'
@@ -95,12 +102,46 @@ def make_tensors(product, rows, precision, device):
 
 
 @functools.cache
-def fastest(product, rows, precision, device):
-    """Return the name of the library that computes a product in the least time, and these seconds."""
+def measure_libraries(product, rows, precision, device):
+    """Return ``{library: least seconds}`` of a product, timed in turn."""
     tensors, seconds = make_tensors(product, rows, precision, device), {}
     with torch.no_grad():
         for _ in range(CALLS + 1):
             for name in libraries(device, precision):
                 seconds.setdefault(name, []).append(time_call(lambda name=name: multiply(name, product, *tensors)))
-    best = min(seconds, key=lambda name: min(seconds[name][1:]))
-    return best, min(seconds[best][1:])
+    return {name: min(times[1:]) for name, times in seconds.items()}
+
+
+def fastest(product, rows, precision, device):
+    """Return the name of the library that computes a product in the least time, and these seconds."""
+    seconds = measure_libraries(product, rows, precision, device)
+    best = min(seconds, key=seconds.get)
+    return best, seconds[best]
+
+
+def table(precisions, device, channels, rows=2 ** 16):
+    """Return GFLOP/s of each library for the two layers of the blocks of some widths; a star is at the fastest."""
+    lines = []
+    for precision in precisions:
+        count = piece_rows(device, precision, rows)
+        for narrow in channels:
+            for shape in ((narrow, 4 * narrow), (4 * narrow, narrow)):
+                for kind in KINDS:
+                    seconds = measure_libraries(Product(kind, *shape), count, precision, device)
+                    flops = {name: 8e-9 * count * narrow ** 2 / least for name, least in seconds.items()}
+                    lines.append((precision, f'{shape[0]} to {shape[1]}', kind, *(
+                        f'{flops.get(name, 0):.0f}{"*" if flops.get(name) == max(flops.values()) else " "}'
+                        for name in CALLERS)))
+    return format_table(('', '', '', *CALLERS), lines, left=3)
+
+
+def main(argv=None):
+    Parser(description=__doc__).parse_args(argv)
+    found = environment.describe()
+    precisions = ('float32', 'bfloat16') if environment.has_bfloat16() else ('float32',)
+    print(f'{environment.describe_in_words(found)}: GFLOP/s')
+    print(table(precisions, found['device'], ARCHS['tiny'].channels))
+
+
+if __name__ == '__main__':
+    sys.exit(run(main))

@@ -189,10 +189,10 @@ def test_the_fastest_library_is_taken(winner, monkeypatch):
     called = []
     monkeypatch.setattr(products, 'CALLERS', {name: lambda *args, name=name: called.append(name)
                                               for name in products.CALLERS})
-    products.fastest.cache_clear()
+    products.measure_libraries.cache_clear()
     stages = limits.convnext_stages(ARCHS['atto'], 1, 32, 32)
     shapes = limits.OwnShapes(stages, 'float32', 'cpu', 'training')
-    products.fastest.cache_clear()
+    products.measure_libraries.cache_clear()
     assert {library for library, _ in shapes.libraries.values()} == {winner}
     assert {product.kind for product in shapes.libraries} == set(products.KINDS)
     called.clear()
@@ -200,6 +200,11 @@ def test_the_fastest_library_is_taken(winner, monkeypatch):
     forward = 4 + 2 * sum(ARCHS['atto'].depths)
     # No gradient of the images.
     assert called == [winner] * (3 * forward - 1)
+
+
+def test_table_of_libraries():
+    lines = products.table(['float32'], 'cpu', [8], rows=64).splitlines()
+    assert len(lines) == 1 + 6 and all(line.count('*') == 1 for line in lines[1:]), lines
 
 
 # Equal work.

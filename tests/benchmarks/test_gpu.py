@@ -40,11 +40,19 @@ def test_without_a_gpu(tmp_path):
     assert 'torch finds no GPU here; --dry runs without one' in result.stderr
 
 
+def test_a_step_that_is_not_there(tmp_path):
+    result = run('--dry', tmp_path, 'tests', 'other')
+    assert (result.returncode, result.stdout) == (2, '')
+    assert 'there is no step other, expected some of tests depthwise throughput backbone' in result.stderr
+
+
 @pytest.mark.long
-def test_dry(tmp_path):
+@pytest.mark.slow
+def test_dry(size, tmp_path):
     for package in ('timm', 'triton', 'mmdet'):
         pytest.importorskip(package)
-    result = run('--dry', tmp_path / 'out', CUDA_VISIBLE_DEVICES='')
+    steps = size(['depthwise'], STEPS)
+    result = run('--dry', tmp_path / 'out', *steps, CUDA_VISIBLE_DEVICES='')
     assert result.returncode == 0, result.stdout[-3000:]
-    written = [path.stem.rpartition('-threads-')[2] for path in (tmp_path / 'out').glob('*.json')]
-    assert sorted(written) == ['backbone-64x64-bfloat16', 'depthwise', 'throughput']
+    written = [path.stem.rpartition('-threads-')[2].split('-')[0] for path in (tmp_path / 'out').glob('*.json')]
+    assert sorted(written) == sorted(set(steps) - {'tests'})
