@@ -35,6 +35,9 @@ ZOO_openmmlab := work_dirs/zoo/openmmlab.md
 OTHER_onedl := .venv-openmmlab/bin/python
 OTHER_openmmlab := .venv/bin/python
 
+# Where Python may not keep what it has compiled, each of hundreds of processes compiles torch and the toolboxes again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-fast check-long lint zoo docs model-zoo wheel-check setup clean
 
 setup:
