@@ -11,6 +11,11 @@ import torch
 
 from tests.helpers.paths import ROOT
 
+#: Settings that make a config of ImageNet a small one of drawn shapes.
+SHAPES = ['model.backbone.arch=atto', 'model.neck.in_channels=320', 'model.head.in_channels=320',
+          'model.head.num_classes=3', 'model.data_preprocessor.num_classes=3', 'val_evaluator.topk=(1,)',
+          *(f'{split}_dataloader.dataset.{setting}' for split in ('train', 'val') for setting in (
+              'data_root=data/shapes/classes', 'metainfo.classes=(circle,square,triangle)', 'pipeline.0.size=32'))]
 #: Config, what one iteration is, and settings that make it small.
 MODELS = {
     'detection': ('configs/demo/cascade.py', [
@@ -18,7 +23,12 @@ MODELS = {
         'model.roi_head.mask_head.num_convs=1', 'model.rpn_head.feat_channels=16',
         'default_hooks.checkpoint.by_epoch=False']),
     'segmentation': ('configs/demo/upernet.py', [
-        'train_dataloader.batch_size=2', 'train_cfg.max_iters={iterations}', 'train_cfg.val_interval=6'])}
+        'train_dataloader.batch_size=2', 'train_cfg.max_iters={iterations}', 'train_cfg.val_interval=6']),
+    # Mixed, and with averaged weights.
+    'classification': ('configs/imagenet/convnext_t_in1k.py', [
+        'train_dataloader.batch_size=2', 'train_cfg.max_epochs={epochs}', 'train_cfg.val_interval=2',
+        'param_scheduler.0.end=1', 'param_scheduler.1.begin=1', 'param_scheduler.1.end={epochs}',
+        'custom_hooks.1.momentum=0.1', 'default_hooks.checkpoint.by_epoch=False', *SHAPES])}
 COMMON = ['default_hooks.checkpoint.interval=3', 'default_hooks.checkpoint.max_keep_ckpts=1',
           'default_hooks.logger.interval=1', 'train_dataloader.num_workers={workers}',
           'train_dataloader.persistent_workers={persistent}', 'val_dataloader.num_workers=0',
@@ -94,6 +104,7 @@ def _context():
     context = multiprocessing.get_context('forkserver')
     # Imported once; each run is a fork.
     context.set_forkserver_preload(['mmdet.models', 'mmdet.datasets', 'mmseg.models', 'mmseg.datasets',
+                                    'mmpretrain.models', 'mmpretrain.datasets', 'mmpretrain.evaluation', 'timm.data',
                                     'convnext_mm.engine.settings', 'convnext_mm.engine.runner.loops',
                                     'tests.helpers.killing'])
     return context
@@ -113,6 +124,7 @@ def make_data(folder):
     from convnext_mm.datasets import shapes
     shapes.generate_coco(Path(folder) / 'data/shapes/coco', train=IMAGES, val=2, width=96, height=80)
     shapes.generate_ade(Path(folder) / 'data/shapes/ade', train=IMAGES, val=2, width=96, height=80)
+    shapes.generate_classes(Path(folder) / 'data/shapes/classes', train=IMAGES, val=6)
 
 
 def losses(work_dir):
@@ -127,7 +139,16 @@ def losses(work_dir):
     return found
 
 
-def weights(work_dir):
-    """Return the state dict of the last checkpoint."""
+def state(work_dir):
+    """Return {path: value} of the weights, their average and the optimizer's state in the last checkpoint."""
     from convnext_mm.checkpoint.files import read
-    return read((Path(work_dir) / 'last_checkpoint').read_text().strip())['state_dict']
+    content = read((Path(work_dir) / 'last_checkpoint').read_text().strip())
+    return dict(_flatten({key: content.get(key) for key in ('state_dict', 'ema_state_dict', 'optimizer')}))
+
+
+def _flatten(node, path=()):
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, (list, tuple)) else None
+    if items is None:
+        yield path, node
+    for key, value in items or ():
+        yield from _flatten(value, (*path, key))
