@@ -499,6 +499,53 @@ def test_tables_and_chart_of_whole_models(tmp_path, capsys):
     assert (tmp_path / 'new' / 'fine-gpu.png').read_bytes().startswith(b'\x89PNG')
 
 
+class Inner(nn.Module):
+    def forward(self, x):
+        return x
+
+
+class Outer(nn.Module):
+    """Calls two parts of a list, the second through ``forward`` as mmseg does."""
+
+    def __init__(self):
+        super().__init__()
+        self.convs = nn.ModuleList([Inner(), Inner()])
+
+    def forward(self, x):
+        return self.convs[1].forward(self.convs[0](x))
+
+
+class Whole(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone, self.decode_head, self.auxiliary_head = Inner(), Outer(), Inner()
+
+    def forward(self, x):
+        return self.decode_head(self.backbone(x))
+
+
+def test_parts_of_a_whole_model(monkeypatch):
+    whole = pytest.importorskip('whole', reason='whole models need mmdet and mmseg')
+    now = iter(range(99))
+    monkeypatch.setattr(whole.time, 'perf_counter', lambda: next(now))
+    model = Whole()
+    clock = whole.Clock(model)
+    assert [model(5), model(5)] == [5, 5]
+    # Each look at the clock takes a second.
+    assert clock.seconds == {'backbone': 2, 'decode_head.convs': 4, 'decode_head': 6}
+
+
+def test_table_of_parts():
+    whole = pytest.importorskip('whole', reason='whole models need mmdet and mmseg')
+    rows = [dict(method='UPerNet', precision=precision, size='8x8', batch=2, median=median,
+                 parts={'backbone': median / 4, whole.REST: median * 3 / 4})
+            for precision, median in (('float32', .2), ('bfloat16', .1))]
+    lines = whole.table(dict(environment=environment.describe(), rows=rows)).splitlines()
+    assert lines[2] == 'UPerNet, 2 x 8x8, ms'
+    assert [' '.join(line.split()) for line in lines[4:]] == [
+        'backbone 50 25 25 %', f'{whole.REST} 150 75 75 %', 'median of a batch 200 100 2.00 times as fast']
+
+
 # Classifiers beside Swin.
 
 def test_classifiers_are_the_papers():
