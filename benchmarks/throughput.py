@@ -18,14 +18,15 @@ from convnext_mm import ARCHS, ConvNeXt
 from convnext_mm.apis.arguments import Parser
 from convnext_mm.apis.cli import run
 from convnext_mm.published.archs import Arch
+from convnext_mm.published.imagenet import published_imagenet
 from convnext_mm.utils.errors import UserError
 from convnext_mm.utils.progress import Line
 from convnext_mm.utils.text import format_table
 
 SIDE, CLASSES = 224, 1000
 OURS, TIMM, SWIN = 'convnext_mm', 'timm ConvNeXt', 'timm Swin'
-#: Images a second of ConvNeXt and of Swin on an A100: arXiv:2201.03545, table 12.
-PAPER = {'tiny': (1943.5, 1325.6), 'small': (1275.3, 857.3), 'base': (969.0, 662.8), 'large': (611.5, 435.9)}
+#: Images a second of ConvNeXt and of Swin on an A100.
+PAPER = {row['arch']: (row['convnext'], row['swin']) for row in published_imagenet()['throughput']}
 
 
 class Plan(NamedTuple):

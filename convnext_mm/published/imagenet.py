@@ -2,9 +2,9 @@
 
 The file holds, by key: ``common``, what all recipes share; ``recipes``, by name, with a dict in place of a value that
 depends on the size; ``configs``, the config of each recipe and size; ``isotropic``, the networks of table 2, and
-``vit``, those that they are compared with; ``evaluation``, by resolution; ``reference``, the figures of a model that
-the official repository gives for checking; ``contradictions``, where the paper and the repository differ. The
-accuracies of ConvNeXt stand in ``paper.json``.
+``vit``, those that they are compared with; ``throughput``, images a second of ConvNeXt and of Swin; ``evaluation``, by
+resolution; ``reference``, the figures of a model that the official repository gives for checking; ``contradictions``,
+where the paper and the repository differ. The accuracies of ConvNeXt stand in ``paper.json``.
 
 Source: see ``source`` in the file.
 """
