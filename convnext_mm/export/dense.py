@@ -68,10 +68,10 @@ def candidates(head: Any, outputs: tuple[Tensor, ...], priors: Tensor,
     return boxes, scores.masked_fill(~is_there, -1), index % classes
 
 
-#: Classes of parts that the functions above follow; heads beside the first three differ in training or in layers alone.
-KNOWN = {'': ('RetinaNet', 'FCOS', 'ATSS', 'NASFCOS', 'DDOD', 'SingleStageDetector'),
+#: Classes of parts that the functions above follow; the last three heads differ in training or in layers alone.
+KNOWN = {'': ('RetinaNet', 'FCOS', 'ATSS', 'SingleStageDetector'),
          'bbox_head': ('RetinaHead', 'FCOSHead', 'ATSSHead', 'FreeAnchorRetinaHead', 'PISARetinaHead',
-                       'RetinaSepBNHead', 'NASFCOSHead', 'DDODHead'),
+                       'RetinaSepBNHead'),
          'bbox_coder': ('DeltaXYWHBBoxCoder', 'DistancePointBBoxCoder'),
          'prior_generator': ('AnchorGenerator', 'MlvlPointGenerator')}
 
