@@ -11,9 +11,9 @@ def small_pieces(monkeypatch):
     monkeypatch.setattr('convnext_mm.models.ops.pointwise_cpu.PIECE', 50)
 
 
-@pytest.fixture(params=['AVX512', 'AVX512, not Intel', 'AVX2', 'torch'])
+@pytest.fixture(params=['AVX512', 'AVX512, not Intel', 'AVX2', 'AVX2, not Intel', 'torch'])
 def products(request, monkeypatch):
-    """What multiplies matrices: oneDNN, by what it is chosen by on three kinds of processors, or torch's library."""
+    """What multiplies matrices: oneDNN, by what it is chosen by on four kinds of processors, or torch's library."""
     monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda: request.param.partition(',')[0])
     monkeypatch.setattr(cpu, '_is_intel', lambda: 'not Intel' not in request.param)
     with torch.backends.mkldnn.flags(enabled=request.param != 'torch'):

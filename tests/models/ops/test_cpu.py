@@ -14,6 +14,17 @@ def test_gelu_is_the_exact_one(products):
     assert relative_difference(found, exact) < 1e-6
 
 
+@pytest.mark.parametrize(('is_intel', 'dtype', 'bias', 'onednn'), [
+    (True, torch.float32, False, False), (False, torch.float32, False, True), (True, torch.float32, True, True),
+    (False, torch.float32, True, True), (False, torch.float64, True, False)])
+def test_products_without_a_bias_are_of_mkl_on_its_makers_processors(is_intel, dtype, bias, onednn, monkeypatch):
+    monkeypatch.setattr(cpu, '_is_intel', lambda: is_intel)
+    x, weight = images(4, 8).to(dtype), images(6, 8).to(dtype)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        cpu.linear(x, weight, images(6).to(dtype) if bias else None, None)
+    assert any('mkldnn' in event.key for event in profile.key_averages()) == onednn
+
+
 @pytest.mark.parametrize('summed', [1, 100, 10 ** 6])
 def test_sums_in_parts(summed, monkeypatch):
     monkeypatch.setattr(cpu, 'SUMMED', summed)
