@@ -3,12 +3,14 @@
 Each page is read from top to bottom in a folder that looks like a clone with data: `configs/` and `tools/` are the
 project's, `data/` holds a few drawn images in COCO's and in ADE20K's layout and classes, and the checkpoints that the
 pages name are there, of small random models. What `tools/train.py` and `tools/test.py` read is shrunk (`shrink`):
-narrow models, small images, an iteration or two. The fenced blocks of a page mean:
+narrow models, small images, an iteration or two. A checkpoint of a later epoch that a page names is then the last one.
+The fenced blocks of a page mean:
 
 - ``bash``: commands, which must succeed. `python tools/X.py` runs in this process, anything else in a shell.
 - ``bash`` after ``<!-- not run: REASON -->``: commands that are not run here.
 - ``bash`` after ``<!-- fails -->``: one command that must end with exit code 2; the ``text`` block behind it is its
   message, in which ``...`` stands for anything.
+- ``bash`` after ``<!-- logs -->``: a command that logs the ``text`` block behind it, with other numbers.
 - ``python`` with a first line ``# file: PATH``: a file, written before what follows is run.
 """
 import json
@@ -54,11 +56,16 @@ def commands(text):
 # The configs.
 
 def _small(cfg):
-    """``shrink``, but the demo's configs are small already."""
-    return cfg if 'demo' in Path(cfg.filename).parts else shrink(cfg)
-
-
-
+    """``shrink``, but the demo's models are small already, and a backbone still starts from a file that is there."""
+    if 'demo' in Path(cfg.filename).parts:
+        if 'max_epochs' in cfg.train_cfg:
+            cfg.train_cfg.update(max_epochs=1, val_interval=1)
+        return cfg
+    start = cfg.model.backbone.get('init_cfg') or {}
+    small = shrink(cfg)
+    if Path(start.get('checkpoint', '')).is_file():
+        small.model.backbone.init_cfg = start
+    return small
 
 
 # The folder.
@@ -90,7 +97,7 @@ def _write_checkpoints(folder):
     torch.save({'model': classifier}, folder / 'convnext_tiny_1k_224.pth')
     (folder / 'damaged.pth').write_bytes((folder / 'convnext_tiny_1k_224.pth').read_bytes()[:2000])
     for config, file in (('cascade/convnext_t_3x', 'epoch_36.pth'), ('upernet/convnext_t_512_160k', 'iter_160000.pth'),
-                         ('demo/cascade', 'epoch_18.pth')):
+                         ('demo/cascade', 'epoch_18.pth'), ('demo/classifier', 'epoch_4.pth')):
         cfg = _small(Config.fromfile(ROOT / f'configs/{config}.py'))
         init_default_scope(cfg.default_scope)
         state = dict(state_dict=MODELS.build(cfg.model).state_dict(), meta={})
@@ -143,40 +150,57 @@ def call(command):
         sys.argv = before
 
 
-def wanted(text):
-    """A pattern for a message in which ``...`` stands for anything, and line ends for blanks."""
-    return '.*'.join(re.escape(part) for part in ' '.join(text.split()).split('...'))
+def wanted(text, numbers):
+    """A pattern for a message in which ``...`` stands for anything, line ends for blanks, and numbers for any unless
+    they are wanted."""
+    pattern = '.*'.join(re.escape(part) for part in ' '.join(text.split()).split('...'))
+    return pattern if numbers else re.sub(r'\d+', r'\\d+', pattern)
+
+
+def call_on(page, command, capfd, code=0):
+    """Run a command of a page, which must end with an exit code; return what it wrote to stdout and stderr."""
+    capfd.readouterr()
+    ended = call(command)
+    out, err = capfd.readouterr()
+    assert ended == code, f'{command}\nended with {ended}:\n{out[-2000:]}\n{err[-3000:]}'
+    name_checkpoints(page)
+    return out, err
+
+
+def name_checkpoints(page):
+    """Give the last checkpoint of each work dir the name that a page has for it."""
+    for name in map(Path, re.findall(r'work_dirs/\S+?/(?:epoch|iter)_\d+\.pth', page.read_text())):
+        last = name.parent / 'last_checkpoint'
+        if last.is_file() and not name.exists():
+            name.symlink_to(last.read_text())
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)
 def test_commands(page, clone, capfd):
-    expected = None
+    expected, numbers = None, True
     for kind, mark, text in blocks(page):
         if kind == 'python' and text.startswith('# file: '):
             name = text.splitlines()[0].removeprefix('# file: ')
             (clone / name).parent.mkdir(parents=True, exist_ok=True)
             (clone / name).write_text(text)
         elif kind == 'text' and expected is not None:
-            assert re.search(wanted(text), ' '.join(expected.split())), f'{expected!r} is not {text!r}'
+            assert re.search(wanted(text, numbers), ' '.join(expected.split())), f'{expected!r} is not {text!r}'
             expected = None
-        elif kind == 'bash' and mark == 'fails':
+        elif kind == 'bash' and mark in ('fails', 'logs'):
             command, = commands(text)
-            capfd.readouterr()
-            assert call(command) == 2, command
-            expected = capfd.readouterr().err.strip().splitlines()[-1]
-        elif kind == 'bash' and not mark.startswith('not run: '):
+            out, err = call_on(page, command, capfd, 2 if mark == 'fails' else 0)
+            expected, numbers = (err.strip().splitlines()[-1], True) if mark == 'fails' else (out + err, False)
+        elif kind == 'bash' and not mark:
             for command in commands(text):
-                code = call(command)
-                out, err = capfd.readouterr()
-                assert not code, f'{command}\nended with {code}:\n{out[-2000:]}\n{err[-3000:]}'
-    assert expected is None, 'a command that fails has no message behind it'
+                call_on(page, command, capfd)
+    assert expected is None, 'a command has no message behind it'
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)
 def test_blocks_are_marked_as_this_file_says(page):
     for kind, mark, text in blocks(page):
         assert kind in ('bash', 'python', 'text'), f'{page.name}: a block of {kind or "no kind"}'
-        assert mark in ('', 'fails') or re.fullmatch(r'not run: \w.{9,}', mark), mark
+        assert mark in ('', 'fails', 'logs') or re.fullmatch(r'not run: \w.{9,}', mark), mark
         assert not mark or kind == 'bash'
         assert kind != 'bash' or commands(text), 'a block without a command'
     # Nothing that looks like a command stands outside of what is run.

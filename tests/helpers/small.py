@@ -13,7 +13,9 @@ def shrink(cfg):
         cfg.model.neck.in_channels = [channels // 12 for channels in cfg.model.neck.in_channels]
     else:
         cfg.model.backbone.arch = ARCH
-        if 'neck' in cfg.model:
+        if cfg.model.type == 'ImageClassifier':
+            cfg.model.neck.in_channels = cfg.model.head.in_channels = ARCH['channels'][-1]
+        elif 'neck' in cfg.model:
             cfg.model.neck.in_channels = list(ARCH['channels'])
     cfg.model.backbone.pop('init_cfg', None)
     if 'decode_head' in cfg.model:
