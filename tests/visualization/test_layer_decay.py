@@ -121,8 +121,8 @@ def test_a_classifier(config, backbone, ids, tmp_path, figures):
     assert lines[0].startswith('layer decay 0.8, layer_wise; base rate 5e-05; ')
     rates = [5e-5 * .8 ** (ids[-1] - i) for i in ids]
     assert list(figures[0].axes[0].lines[0].get_ydata()) == pytest.approx(rates)
-    first, last = (line.split('  ')[1].strip() for line in (lines[2], lines[-1]))
-    assert first == ('backbone.stem' if backbone else 'backbone.downsample_layers.0') and last == 'neck, head'
+    assert lines[2].split()[:2] == ['0', 'backbone.stem' if backbone else 'backbone.downsample_layers.0']
+    assert lines[-1].split()[:2] == [str(ids[-1]), 'head']
 
 
 def test_a_backbone_that_cannot_be_built_without_memory(tmp_path):
