@@ -24,7 +24,7 @@ def test_detections_that_stay_are_of_the_same_class_in_the_same_place():
 
 def test_values_stay_that_are_near_and_labels_that_are_equal():
     values = [np.array([4., 2, -1, 0]), np.array([1., 1])]
-    found = [values[0] + np.array([3.9 * NEAR, -4.1 * NEAR, 0, 0]), values[1]]
+    found = [values[0] + np.array([0, -4.1 * NEAR, 3.9 * NEAR, 0]), values[1]]
     assert counted(('stage0', 'stage1')).share(values, found) == .75
     assert counted(('labels',)).share([np.array([1, 2])], [np.array([1, 3])]) == .5
 
