@@ -99,8 +99,8 @@ def compare_splits(names: Mapping[str, Sequence[str]]) -> tuple[str, str] | None
     first, own = next(iter(names.items()), ('', ()))
     for key, others in names.items():
         lacking, more = sorted(set(own) - set(others)), sorted(set(others) - set(own))
-        parts = [f'{len(part)} {word} ({shorten(part)})' for part, word in ((lacking, 'are missing'),
-                                                                           (more, 'are in it alone')) if part]
+        parts = [f'{len(part)} {"is" if len(part) == 1 else "are"} {word} ({shorten(part)})'
+                 for part, word in ((lacking, 'missing'), (more, 'in it alone')) if part]
         if parts:
             return key, (f'{key} has other class folders than {first}: {", ".join(parts)}, so that the labels differ: '
                          'make the same folders in both')

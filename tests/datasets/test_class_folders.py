@@ -56,7 +56,8 @@ def remove(folders):
         folder.rename(folders / folder.name)
 
 
-FAULTS = [(rename, 'val_dataloader.dataset has other class folders than train_dataloader.dataset'),
+FAULTS = [(rename, 'val_dataloader.dataset has other class folders than train_dataloader.dataset: 1 is missing '
+          '(circle), 1 is in it alone (disc)'),
           (strip, 'without images'), (flatten, 'has no folders of classes'),
           (add, 'model.head.num_classes=3'), (remove, 'a folder of images for each class')]
 
