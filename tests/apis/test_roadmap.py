@@ -10,6 +10,7 @@ from convnext_mm.apis import roadmap, train
 from convnext_mm.apis.cli import main as run_command
 from convnext_mm.apis.demo import StepFailed
 from convnext_mm.datasets import shapes
+from convnext_mm.engine.run_status import update_status
 from convnext_mm.published.roadmap import STEPS
 from tests.helpers.instances import forget_instances
 
@@ -66,8 +67,9 @@ def test_trainings_fill_a_column_and_are_not_made_twice(folder, trained, capsys)
     arguments = ['--train', 'resnet', '16', '--out', 'figure.png']
     assert run_command('roadmap', arguments) == 0
     said = capsys.readouterr()
-    assert [command[-1] for command in trained] == ['model.backbone.step=resnet',
-                                                    'model.backbone.step=separate_downsampling']
+    assert [command[-2:] for command in trained] == [['model.backbone.regime=resnet50', f'model.backbone.step={name}']
+                                                     for name in ('resnet', 'separate_downsampling')]
+    assert all('--resume' in command for command in trained)
     header, *lines = said.out.splitlines()[:18]
     assert header.endswith('drawn shapes, not comparable')
     measured = {line.split()[1]: line.split()[-1] for line in lines if len(line) == max(map(len, lines))}
@@ -82,6 +84,13 @@ def test_trainings_fill_a_column_and_are_not_made_twice(folder, trained, capsys)
     rows = json.loads(capsys.readouterr().out)
     assert {row['name'] for row in rows if row['measured'] is not None} == set(measured)
     assert [len(rows), rows[0]['measured']] == [2 * len(STEPS), first]
+    # The last accuracy counts, and only those of trainings that have ended.
+    work_dir = folder / 'work_dirs/roadmap/drawn'
+    with next((work_dir / 'resnet50/resnet').glob('*/vis_data/scalars.json')).open('a') as log:
+        log.write('{"accuracy/top1": 12.5, "step": 2}\n')
+    assert roadmap.read_measured(work_dir)['resnet50', 'resnet'] == 12.5
+    update_status(work_dir / 'resnet50/resnet', state='running')
+    assert list(roadmap.read_measured(work_dir)) == [('resnet50', 'separate_downsampling')]
 
 
 def test_a_failed_training_ends_the_command_with_its_code(folder, monkeypatch, capsys):

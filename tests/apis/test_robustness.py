@@ -116,6 +116,20 @@ def test_errors_are_one_line(folder, arguments, message, capsys):
     assert not (folder / 'work_dirs').exists()
 
 
+def test_models_that_do_not_fit_are_refused(folder, monkeypatch, capsys):
+    arguments = [CONFIG, 'model.pth', '--data', 'data', '--sets', 'imagenet-r', *SMALL]
+    monkeypatch.setitem(SETS, 'imagenet-r', dict(SETS['imagenet-r'], classes=[0, 7]))
+    assert run_command('robustness', arguments) == 2
+    assert 'the model tells 3 classes; expected the 2 of imagenet-r' in capsys.readouterr().err.splitlines()[-1]
+    state = torch.load('model.pth', weights_only=True)
+    del state['state_dict']['head.fc.bias']
+    torch.save(state, 'model.pth')
+    forget_instances()
+    assert run_command('robustness', arguments) == 2
+    assert 'model.pth does not fit the model of' in capsys.readouterr().err.splitlines()[-1]
+    assert not list(folder.glob('**/imagenet-r.json'))
+
+
 @pytest.mark.parametrize(('size', 'kind', 'key', 'value'), [
     (224, 'CenterCrop', 'crop_size', 224), (384, 'Resize', 'scale', (384, 384))])
 def test_images_that_are_stored_cropped(size, kind, key, value):
@@ -190,10 +204,10 @@ def test_figures_on_corrupted_images(dense, tmp_path, monkeypatch, capsys, kind,
     forget_instances()
     assert run_command('robustness', [*arguments, '--quick']) == 0
     assert made == ['corrupted/snow-4'] and capsys.readouterr().out == said
-    # Another test of the same model is not mixed with this one.
-    arguments.insert(3, 'test_dataloader.dataset.indices=1')
-    assert run_command('robustness', [*arguments, '--quick']) == 2
-    assert 'give another --work-dir' in capsys.readouterr().err.splitlines()[-1]
+    # Another test of the same model is not mixed with this one, nor another model with the same weights.
+    for option in ('test_dataloader.dataset.indices=1', 'model.backbone.drop_path_rate=0.05'):
+        assert run_command('robustness', [*arguments[:3], option, *arguments[3:], '--quick']) == 2
+        assert 'give another --work-dir' in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(('config', 'arguments', 'message'), [

@@ -64,6 +64,16 @@ def test_pipelines(tmp_path):
     assert cfg.train_dataloader.drop_last and not cfg.val_dataloader.drop_last
 
 
+def test_what_the_recipe_does_not_say():
+    """The drawn shapes of `tools/roadmap.py --train`, and Mask R-CNN, a study of this project's own."""
+    drawn = Config.fromfile(FOLDER / 'drawn.py')
+    assert drawn.model.backbone.width_divisor == 8
+    assert [drawn[f'{split}_dataloader'].sampler.shuffle for split in ('train', 'val', 'test')] == [True, False, False]
+    for regime in REGIMES:
+        cfg = Config.fromfile(FOLDER / f'{regime}_mask_rcnn.py')
+        assert (cfg.model.backbone.regime, cfg.sync_bn) == (regime, 'torch')
+
+
 @pytest.mark.parametrize('step', ['resnet', 'increase_width', 'gelu', 'separate_downsampling'])
 @pytest.mark.parametrize('config', ['resnet50_imagenet', 'resnet200_imagenet', 'drawn', 'resnet50_mask_rcnn',
                                     'resnet200_mask_rcnn'])

@@ -51,6 +51,17 @@ def test_each_corruption_is_drawn_alike_and_leaves_other_draws_alone(name):
         assert not np.array_equal(after, corrupt(name, severity, file='b.png')[1])
 
 
+def test_what_is_drawn_depends_on_the_files_name_the_corruption_and_the_severity(monkeypatch):
+    pytest.importorskip('imagecorruptions', reason='the extra "robustness" is not installed')
+    seeds = []
+    monkeypatch.setattr(np.random, 'seed', seeds.append)
+    for file in ('a.png', 'b.png', '../elsewhere/a.png'):
+        for name in ('fog', 'brightness'):
+            for severity in (1, 2):
+                corrupt(name, severity, file=file)
+    assert len(seeds) == 12 and len(set(seeds[:8])) == 8 and seeds[8:] == seeds[:4]
+
+
 def test_channels_are_those_of_mm():
     """mm has blue first, the library red."""
     pytest.importorskip('imagecorruptions', reason='the extra "robustness" is not installed')
@@ -79,6 +90,20 @@ def test_images_are_corrupted_right_after_they_are_read():
     dataset = ConfigDict(type='CocoDataset', pipeline=[dict(type='Resize')])
     with pytest.raises(UserError, match=r'test_dataloader\.dataset\.pipeline has no LoadImageFromFile'):
         corrupt_dataset(dataset, Cell('corrupted', None, 'fog', 2))
+
+
+def test_an_error_of_a_worker_is_one_line(monkeypatch):
+    """It comes with the worker's traceback."""
+    class Loader:
+        dataset = None
+
+        def __iter__(self):
+            raise UserError('Caught UserError in a worker.\nTraceback:\n  x\nmodule.UserError: b.png is too small\n')
+    monkeypatch.setattr(corruptions.Runner, 'build_dataloader', lambda loader: Loader())
+    cfg = ConfigDict(test_dataloader={}, test_evaluator=dict(type='Evaluator', metrics=[]))
+    with pytest.raises(UserError) as info:
+        corruptions.measure_cell(None, cfg, Cell('corrupted/clean'))
+    assert str(info.value) == 'b.png is too small'
 
 
 def test_missing_library_is_named(monkeypatch):
