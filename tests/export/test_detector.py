@@ -22,7 +22,14 @@ CASES_OF_MODELS = {
                                     'roi_head.mask_roi_extractor': None}),
     'few proposals': ('mask_rcnn', {'test_cfg.rpn.nms_pre': 20, 'test_cfg.rpn.max_per_img': 7}),
     'fewer than asked for': ('mask_rcnn', {'test_cfg.rcnn.score_thr': .7}),
+    'Dynamic R-CNN': ('mask_rcnn', {'roi_head.type': 'DynamicRoIHead',
+                                    'roi_head.bbox_head.loss_bbox.type': 'SmoothL1Loss'}),
+    'PISA': ('mask_rcnn', {'roi_head.type': 'PISARoIHead'}),
     **{kind: (kind, {}) for kind in DENSE},
+    'FreeAnchor': ('RetinaNet', {'bbox_head.type': 'FreeAnchorRetinaHead'}),
+    'PISA of one stage': ('RetinaNet', {'bbox_head.type': 'PISARetinaHead'}),
+    'norms for each level': ('RetinaNet', {'bbox_head.type': 'RetinaSepBNHead', 'bbox_head.num_ins': 5,
+                                           'bbox_head.norm_cfg': dict(type='BN')}),
 }
 
 
