@@ -10,6 +10,7 @@ import numpy as np
 from mmengine import fileio
 from PIL import Image
 
+from convnext_mm.datasets.transforms.normalised import join_last_steps
 from convnext_mm.datasets.transforms.official import TRAINING, testing, timm_data
 from convnext_mm.registry import TRANSFORMS
 from convnext_mm.utils.arguments import check_integer
@@ -19,11 +20,13 @@ from convnext_mm.utils.errors import ArgumentTypeError
 def read_image(path: str, backend_args: dict | None = None) -> Image.Image:
     """Return an image file as torchvision's ``ImageFolder`` reads it: RGB, not turned by its EXIF orientation."""
     with Image.open(io.BytesIO(fileio.get(path, backend_args))) as image:
-        return image.convert('RGB')
+        image.load()
+        # A conversion would copy.
+        return image if image.mode == 'RGB' else image.convert('RGB')
 
 
 class _TimmTransform:
-    """Replace ``img_path`` of a sample by ``img``: float32, (3, size, size), RGB, normalised.
+    """Replace ``img_path``, or ``img`` as mm loads it, by ``img``: float32, (3, size, size), RGB, normalised.
 
     ``PackInputs`` follows. The model's data preprocessor may neither normalise nor exchange channels.
 
@@ -40,7 +43,7 @@ class _TimmTransform:
     def __init__(self, size=224, backend_args=None, **options):
         self.size, self.backend_args = check_integer('size', size, 1, 4096), backend_args
         try:
-            self.transform = timm_data().create_transform(self.size, **self._official() | options)
+            self.transform = join_last_steps(timm_data().create_transform(self.size, **self._official() | options))
         except TypeError as error:
             raise ArgumentTypeError(f'{type(self).__name__}: {error}') from error
 
@@ -53,7 +56,11 @@ class _TimmTransform:
 
     def __call__(self, results: dict) -> dict:
         """Return the sample with ``img``, ``img_shape`` and ``ori_shape``; the shapes are (height, width)."""
-        image = read_image(results['img_path'], self.backend_args)
+        if 'img_path' in results:
+            image = read_image(results['img_path'], self.backend_args)
+        else:
+            # mmpretrain's inferencer loads images itself.
+            image = Image.fromarray(np.ascontiguousarray(results['img'][..., ::-1]))
         results.update(img=self.transform(image), ori_shape=image.size[::-1], img_shape=(self.size, self.size))
         return results
 
