@@ -35,7 +35,10 @@ def probes(found):
         yield 'toolboxes', 'imports of ' + ', '.join(sorted(present & {'mmdet', 'mmseg', 'mmpretrain'}))
     yield 'registry', 'convnext_mm.ConvNeXt from every scope'
     yield 'backbone', 'two training steps of a backbone with layer decay'
-    for name, needs in (('detector', {'mmcv', 'mmdet'}), ('segmentor', {'mmcv', 'mmseg'})):
+    # The classifier's transforms are timm's.
+    present |= {'timm'} & set(found)
+    for name, needs in (('detector', {'mmcv', 'mmdet'}), ('segmentor', {'mmcv', 'mmseg'}),
+                        ('classifier', {'mmcv', 'mmpretrain', 'timm'})):
         if needs <= present:
             yield name, f'two training steps of a {name} on drawn shapes'
 

@@ -88,12 +88,14 @@ def backbone():
         raise ArithmeticError(f'the loss does not fall: {losses[0]}, then {losses[1]}')
 
 
-def train_demo(config, kind, steps):
-    """Train a demo config by the command on drawn shapes (``kind`` is coco or ade), ``steps`` overriding it."""
+def train_demo(config, kind, steps, images=(2, 1)):
+    """Train a demo config by the command on drawn shapes (``kind`` is coco, ade or classes), ``steps`` overriding it;
+    ``images`` are those of the training and of the validation."""
     from convnext_mm.datasets import shapes
     with tempfile.TemporaryDirectory() as folder:
-        getattr(shapes, f'generate_{kind}')(f'{folder}/data', train=2, val=1, width=96, height=96)
-        options = [f'{split}_dataloader.dataset.data_root={folder}/data/' for split in ('train', 'val', 'test')]
+        getattr(shapes, f'generate_{kind}')(f'{folder}/data', *images, width=96, height=96)
+        options = [f'{split}_dataloader.dataset.data_root={folder}/data/{part if kind == "classes" else ""}'
+                   for split, part in (('train', 'train'), ('val', 'val'), ('test', 'val'))]
         options += ['train_dataloader.batch_size=1', 'train_dataloader.num_workers=0', 'val_dataloader.num_workers=0',
                     'train_dataloader.persistent_workers=False', 'val_dataloader.persistent_workers=False', *steps]
         if kind == 'coco':
@@ -116,6 +118,11 @@ def segmentor():
     # BatchNorm in the pooling pyramid wants two images.
     train_demo('upernet.py', 'ade',
                ['train_dataloader.batch_size=2', 'train_cfg.max_iters=2', 'train_cfg.val_interval=9'])
+
+
+def classifier():
+    """Train a classifier for two steps."""
+    train_demo('classifier.py', 'classes', ['train_dataloader.batch_size=6', 'train_cfg.max_epochs=1'], (12, 6))
 
 
 if __name__ == '__main__':

@@ -24,7 +24,7 @@ from convnext_mm.utils.versions import satisfies
 
 TITLES = {'onedl': 'OneDL', 'openmmlab': 'classic OpenMMLab'}
 NEEDED_FOR = {'mmcv': 'detectors and segmentors', 'mmdet': 'detectors', 'mmseg': 'segmentors',
-              'mmpretrain': "mmdet's and mmseg's ConvNeXt, and text heads of mmdet"}
+              'mmpretrain': "classifiers, mmdet's and mmseg's ConvNeXt, and text heads of mmdet"}
 
 
 def installed(path=None):

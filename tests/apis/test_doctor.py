@@ -146,6 +146,14 @@ def test_distributions_are_found(tmp_path):
     assert installed([str(tmp_path)]) == {'onedl-mmcv': '2.3.6'}
 
 
+@pytest.mark.parametrize(('found', 'models'), [
+    (ALONE, set()), (ONEDL, {'detector', 'segmentor'}), ({**ALONE, 'timm': '1.0.31'}, set()),
+    ({**ONEDL, 'timm': '1.0.31'}, {'detector', 'segmentor', 'classifier'}),
+    ({**without(CLASSIC, 'mmdet'), 'timm': '1.0.31'}, {'segmentor', 'classifier'})])
+def test_models_of_what_is_installed_are_trained(found, models):
+    assert {name for name, _ in doctor.probes(found)} & {'detector', 'segmentor', 'classifier'} == models
+
+
 def call(site):
     return subprocess.run([sys.executable, str(ROOT / 'tools' / 'doctor.py')], capture_output=True, text=True,
                           env={**os.environ, 'PYTHONPATH': os.pathsep.join([str(site), str(ROOT)])})
