@@ -15,6 +15,8 @@ import torch
 
 #: Values that are summed at once: 1 MB in float32.
 SUMMED = 2 ** 18
+#: Fewer rows gain less by oneDNN's gradient of a convolution than it costs to lay out a weight and to add it.
+LEAST_ROWS = 2048
 #: Images that the rows of a product are laid out as, for oneDNN's gradient of a convolution.
 IMAGES = 32
 
@@ -81,7 +83,8 @@ def sum_rows(rows, dtype):
 
 def add_weight_gradient(total, grad, x, is_first):
     """Add a linear layer's gradient of its weight, ``grad.t() @ x``, to ``total``; the first one sets it."""
-    if len(x) and grad.dtype == torch.float32 == total.dtype and is_mkl_narrow() and _takes_onednn(grad, None):
+    if len(x) >= LEAST_ROWS and grad.dtype == torch.float32 == total.dtype and is_mkl_narrow() \
+            and _takes_onednn(grad, None):
         product = _onednn_weight_gradient(grad, x)
     elif total.dtype == grad.dtype:
         total.addmm_(grad.t(), x, beta=int(not is_first))

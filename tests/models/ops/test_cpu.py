@@ -46,15 +46,17 @@ def test_weight_gradient(dtype, tolerance, rows, products):
     assert relative_difference(total, exact) < tolerance
 
 
-@pytest.mark.parametrize(('maker', 'capability', 'called'), [
-    ('vendor_id : AuthenticAMD', 'AVX512', True), ('AMD64 Family 26 Model 2, AuthenticAMD', 'AVX512', True),
-    ('vendor_id : AuthenticAMD', 'AVX2', False), ('vendor_id : GenuineIntel', 'AVX512', False), ('', 'AVX512', False)])
-def test_weight_gradients_are_of_onednn_where_mkl_is_narrow(maker, capability, called, tmp_path, monkeypatch):
+@pytest.mark.parametrize(('maker', 'capability', 'rows', 'called'), [
+    ('vendor_id : AuthenticAMD', 'AVX512', 5, True), ('AMD64 Family 26 Model 2, AuthenticAMD', 'AVX512', 5, True),
+    ('vendor_id : AuthenticAMD', 'AVX512', 4, False), ('vendor_id : AuthenticAMD', 'AVX2', 5, False),
+    ('vendor_id : GenuineIntel', 'AVX512', 5, False), ('', 'AVX512', 5, False)])
+def test_weight_gradients_are_of_onednn_where_mkl_is_narrow(maker, capability, rows, called, monkeypatch):
+    monkeypatch.setattr(cpu, 'LEAST_ROWS', 5)
     calls = []
     monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda: capability)
     monkeypatch.setattr(cpu, '_maker', lambda: maker)
     monkeypatch.setattr(cpu, '_onednn_weight_gradient', lambda grad, x: calls.append(1) or grad.t() @ x)
     cpu._is_intel.cache_clear()
-    cpu.add_weight_gradient(torch.empty(3, 4), images(5, 3), images(5, 4), is_first=True)
+    cpu.add_weight_gradient(torch.empty(3, 4), images(rows, 3), images(rows, 4), is_first=True)
     cpu._is_intel.cache_clear()
     assert bool(calls) == called
