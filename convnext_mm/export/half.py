@@ -10,8 +10,8 @@ from convnext_mm.export.formats import FACTS, files_of, find_format, openvino_co
 from convnext_mm.export.kept import Counted, Inputs, Tried, compare_files
 from convnext_mm.export.quantise import LAYERS
 
-#: Share of labels, detections or values that must stay what they are in float32. Of random detectors, in which many boxes
-#: have nearly the same score, 92 and 99 % of the detections stayed.
+#: Share of labels, detections or values that must stay what they are in float32. Of random detectors, in which many
+#: boxes have nearly the same score, 92 and 99 % of the detections stayed.
 LEAST = {'labels': .999, 'detections': .9, 'values': .999}
 
 
