@@ -97,7 +97,7 @@ def _write_checkpoints(folder):
     torch.save({'model': classifier}, folder / 'convnext_tiny_1k_224.pth')
     (folder / 'damaged.pth').write_bytes((folder / 'convnext_tiny_1k_224.pth').read_bytes()[:2000])
     for config, file in (('cascade/convnext_t_3x', 'epoch_36.pth'), ('upernet/convnext_t_512_160k', 'iter_160000.pth'),
-                         ('demo/cascade', 'epoch_18.pth'), ('demo/classifier', 'epoch_4.pth')):
+                         ('demo/cascade', 'epoch_18.pth')):
         cfg = _small(Config.fromfile(ROOT / f'configs/{config}.py'))
         init_default_scope(cfg.default_scope)
         state = dict(state_dict=MODELS.build(cfg.model).state_dict(), meta={})
