@@ -1,4 +1,4 @@
-# make demo                     the main job from nothing: generated data, two trained models, a table, pictures
+# make demo                     the main job from nothing: generated data, three trained models, a table, pictures
 # make test [STACK=openmmlab]   the tests, on the default or the classic distributions (or STACK=torch21)
 # make test-fast                what catches most mistakes, in three minutes
 # make check-long [STACK=...]   the tests marked long, whole: 10,000 configurations, 2,000 damaged files, runs killed

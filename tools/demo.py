@@ -1,4 +1,4 @@
-"""Train, test and show a small detector and segmentor on drawn shapes."""
+"""Train, test and show a small classifier, detector and segmentor on drawn shapes."""
 import sys
 
 from convnext_mm.apis.cli import main

@@ -254,7 +254,7 @@ def robustness(parser):
 
 
 def demo(parser):
-    """Train, test and show a small detector and segmentor on drawn shapes: convnext-mm demo"""
+    """Train, test and show a small classifier, detector and segmentor on drawn shapes: convnext-mm demo"""
     parser.add_argument('--quick', action='store_true',
                         help='two iterations on a handful of images, in work_dirs/quick: does everything work?')
 

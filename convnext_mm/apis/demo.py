@@ -1,4 +1,5 @@
-"""The main job on drawn shapes: make the data, train and test a detector and a segmentor, show what they predict."""
+"""The main job on drawn shapes: make the data, train and test a classifier, a detector and a segmentor, show what they
+predict."""
 import json
 import os
 import re
@@ -15,17 +16,20 @@ from PIL import Image
 
 from convnext_mm.datasets import shapes
 from convnext_mm.drawing import contact_sheet, write_picture
+from convnext_mm.utils.needed import is_missing
 from convnext_mm.utils.progress import Line, clock
 from convnext_mm.utils.text import format_table
 
 #: Of a run on two cores of a machine that does nothing else, without a GPU.
-MINUTES = 10
+MINUTES = 16
 #: Works from a wheel as from a clone.
 COMMAND = ('python', '-m', 'convnext_mm')
 #: Folder of the pictures, below the folder of the demo.
 PICTURES = 'pictures'
-#: Page about both trainings, below the folder of the demo.
+#: Page about the trainings, below the folder of the demo.
 REPORT = 'report.html'
+#: Images for training and for validation, of a whole run and of a quick one.
+DATA = {'classes': ((1500, 300), (16, 8)), 'coco': ((160, 40), (8, 4)), 'ade': ((160, 40), (8, 4))}
 #: Lines of a failed step's log that are shown.
 TAIL = 25
 #: mmengine's lines: `Epoch(train)  [2][10/40]  ...  eta: 0:05:47  ...  loss: 1.2345`, `Iter(test) [10/40]  eta: ...`.
@@ -46,23 +50,29 @@ class Model(NamedTuple):
     Attributes:
         title (str): Its name.
         config (str): Its name.
-        predictions (str): File or folder of the stored predictions, below the folder of the test.
+        predictions (str | None): File or folder of the stored predictions, below the folder of the test; None for
+            none.
         pictures (str): Folder of the pictures, below ``PICTURES``.
         columns (int): Of their contact sheet.
         quick (tuple[str]): Settings of a quick run.
         metrics (dict[str, Metric]): By their labels.
+        needs (tuple[str]): Packages without which it is left out.
     """
 
     title: str
     config: str
-    predictions: str
+    predictions: str | None
     pictures: str
     columns: int
     quick: tuple
     metrics: dict
+    needs: tuple = ()
 
 
 MODELS = (
+    Model('Classifier', 'convnext_mm::demo/classifier.py', None, 'classification', 4,
+          ('train_cfg.max_epochs=1', 'train_cfg.val_interval=1', 'default_hooks.checkpoint.interval=1'),
+          {'top-1': Metric('accuracy/top1', .95)}, ('mmpretrain', 'timm')),
     Model('Cascade Mask R-CNN', 'convnext_mm::demo/cascade.py', 'predictions.json', 'detection', 2,
           ('train_cfg.max_epochs=1', 'train_cfg.val_interval=1', 'default_hooks.checkpoint.interval=1'),
           {'box AP': Metric('coco/bbox_mAP', .80), 'mask AP': Metric('coco/segm_mAP', .80)}),
@@ -152,17 +162,19 @@ def train_and_test(model, folder, out, quick):
                            *options], folder, train_dir / 'train.log')
     checkpoint = relative((train_dir / 'last_checkpoint').read_text().strip())
     print(f'\ntest {model.title}', flush=True)
-    test_time = run_step([*COMMAND, 'test', model.config, checkpoint, '--work-dir', relative(test_dir),
-                          '--out', relative(test_dir / model.predictions),
+    stored = ['--out', relative(test_dir / model.predictions)] if model.predictions else []
+    test_time = run_step([*COMMAND, 'test', model.config, checkpoint, '--work-dir', relative(test_dir), *stored,
                           '--show-dir', relative(out / PICTURES / model.pictures)], folder, test_dir / 'test.log')
     figures = read_metrics(test_dir)
     return {label: figures[metric.key] for label, metric in model.metrics.items()}, train_time, test_time
 
 
 def draw_sheet(folder, columns):
-    """Lay the first pictures of a folder out in three rows, as a PNG of the folder's name beside it."""
-    files = sorted(folder.glob('*.png'))[:3 * columns]
-    write_picture(folder.with_suffix('.png'), contact_sheet([np.array(Image.open(file)) for file in files], columns))
+    """Lay pictures from all over a folder out in three rows, as a PNG of the folder's name beside it."""
+    files = sorted(folder.rglob('*.png'))
+    count = min(3 * columns, len(files))
+    pictures = [np.array(Image.open(files[i * len(files) // count])) for i in range(count)]
+    write_picture(folder.with_suffix('.png'), contact_sheet(pictures, columns))
 
 
 def format_results(results, with_bars):
@@ -220,26 +232,39 @@ def run(folder, quick=False):
     return 0
 
 
+def choose_models():
+    """Return the models whose packages are installed, and say which others are left out."""
+    chosen = []
+    for model in MODELS:
+        lacking = list(filter(is_missing, model.needs))
+        if lacking:
+            print(f'{model.title} is left out: it needs {" and ".join(lacking)}, not installed here', flush=True)
+        else:
+            chosen.append(model)
+    return chosen
+
+
 def _run(folder, out, quick):
     """Do the steps of the job; return the results as :func:`format_results` takes them."""
-    train, val = (8, 4) if quick else (160, 40)
-    duration = 'a minute' if quick else f'{MINUTES} minutes'
-    print(f"""From drawn shapes to a trained and tested detector and segmentor: about {duration} on 2 cores.
-  1. draw {train} images for training and {val} for validation, in COCO's and in ADE20K's format
-  2. train and test {MODELS[0].title} ({MODELS[0].config}) from random weights
-  3. train and test {MODELS[1].title} ({MODELS[1].config}) from random weights; tests draw predictions beside the truth
-  4. write a report of both trainings""", flush=True)
-    print('\ndraw the data', flush=True)
-    for generate, name in ((shapes.generate_coco, 'coco'), (shapes.generate_ade, 'ade')):
+    models, duration = choose_models(), 'a minute' if quick else f'{MINUTES} minutes'
+    print(f'From drawn shapes to a trained and tested classifier, detector and segmentor: about {duration} on 2 cores.'
+          "\n  1. draw images, in folders of classes, in COCO's and in ADE20K's format", flush=True)
+    for number, model in enumerate(models, 2):
+        print(f'  {number}. train and test {model.title} ({model.config}) from random weights', flush=True)
+    print(f'  {len(models) + 2}. write a report of the trainings\nTests draw predictions beside the truth.\n\n'
+          'draw the data', flush=True)
+    for name, counts in DATA.items():
         path = folder / 'data' / 'shapes' / name
-        made = generate(path, train=train, val=val)
-        print(f'    {os.path.relpath(path)}: {"made" if made else "is there already"}', flush=True)
-    results = [(model, *train_and_test(model, folder, out, quick)) for model in MODELS]
-    for model in MODELS:
+        train, val = counts[quick]
+        made = getattr(shapes, f'generate_{name}')(path, train=train, val=val)
+        print(f'    {os.path.relpath(path)}, {train} images for training and {val} for validation: '
+              f'{"made" if made else "is there already"}', flush=True)
+    results = [(model, *train_and_test(model, folder, out, quick)) for model in models]
+    for model in models:
         draw_sheet(out / PICTURES / model.pictures, model.columns)
 
     print('\nwrite the report', flush=True)
-    work_dirs = [os.path.relpath(out / Path(model.config).stem, folder) for model in MODELS]
+    work_dirs = [os.path.relpath(out / Path(model.config).stem, folder) for model in models]
     run_step([*COMMAND, 'report', *work_dirs, '--out', os.path.relpath(out / REPORT, folder)], folder,
              out / 'report.log')
     return results
