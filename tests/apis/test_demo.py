@@ -225,6 +225,12 @@ def test_a_sheet_shows_pictures_of_all_folders(tmp_path):
         assert np.array(Image.open(tmp_path / 'kind.png'))[::4, ::6, 0].tolist() == expected
 
 
+def test_a_model_without_its_packages_is_left_out(monkeypatch, capsys):
+    monkeypatch.setattr(demo, 'is_missing', 'timm'.__eq__)
+    assert demo.choose_models() == [CASCADE, UPERNET]
+    assert capsys.readouterr().out == 'Classifier is left out: it needs timm, not installed here\n'
+
+
 def test_the_whole_job(tmp_path, capsys):
     assert demo.run(tmp_path, quick=True) == 0
     shown = capsys.readouterr().out
