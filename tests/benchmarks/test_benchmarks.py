@@ -463,7 +463,9 @@ def test_backbone(tmp_path, monkeypatch, capsys):
     assert [(row['task'], row['precision']) for row in ours] == [
         (task, precision) for task in ('inference', 'training') for precision in ('float32', 'bfloat16')]
     assert all(len(row['samples']) == 1 and row['median'] > 0 and row['limit_seconds'] > 0 for row in rows)
-    assert all((row['kept'] or 0) > 0 for row in rows if row['task'] == 'training')
+    # The limit is no network: it keeps nothing.
+    assert {row['kept'] for row in rows if row['name'] == limits.OWN_SHAPES} == {None}
+    assert all(row['kept'] > 0 for row in rows if row['task'] == 'training' and row['name'] != limits.OWN_SHAPES)
     assert all('gradients_differ' in row for row in rows
                if row['task'] == 'training' and row['equal'] and row['precision'] == 'float32')
     assert 'inference, 32x64, batch 1, 1 rounds' in out

@@ -16,7 +16,7 @@ class Operator(nn.Module):
     __module__ = 'mmcv.ops.made_up'
 
     def forward(self, maps, scale):
-        assert maps[0].dtype == torch.float32 and not torch.is_autocast_enabled('cpu')
+        assert maps[0].dtype == torch.float32 and not torch.is_autocast_cpu_enabled()
         return maps[0] * scale
 
 
@@ -54,7 +54,7 @@ def test_the_network_alone_is_in_bfloat16(wrapped):
     assert {found.dtype, others['scores'][0].dtype, *(p.dtype for p in model.parameters())} == {torch.float32}
     assert model.head.seen.is_contiguous(memory_format=torch.channels_last)
     assert 0 < (found - expected).abs().max() < .05 * expected.abs().max()
-    assert not torch.is_autocast_enabled('cpu')
+    assert not torch.is_autocast_cpu_enabled()
 
 
 @pytest.mark.parametrize(('name', 'device', 'exported', 'supported', 'refused'), [
