@@ -44,6 +44,7 @@ def checkpoints(tmp_path_factory):
     for kind, path in CONFIGS.items():
         cfg = Config.fromfile(path)
         init_default_scope(cfg.default_scope)
+        torch.manual_seed(0)
         model = MODELS.build(cfg.model)
         randomise(model.backbone)
         meta = dict(dataset_meta=dict(classes=NAMES)) if kind == 'detector' else {}
@@ -168,8 +169,9 @@ def test_bfloat16(kind, checkpoints, photos, tmp_path):
         maps = [np.array(Image.open(out / read(out)['images'][0]['map'])) for out in (found, expected)]
         assert (maps[0] == maps[1]).mean() > .9
     else:
+        # Random weights: scores are near 1 / 4 and rise by up to a tenth, as noise raises the highest ones.
         scores = [sorted(a['score'] for a in read(out)['annotations'])[-20:] for out in (found, expected)]
-        assert scores[0] and np.allclose(*scores, rtol=.05) and scores[0] != scores[1]
+        assert scores[0] and np.allclose(*scores, rtol=.15) and scores[0] != scores[1]
 
 
 def test_score_threshold(checkpoints, photos, tmp_path):

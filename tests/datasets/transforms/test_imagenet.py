@@ -84,7 +84,9 @@ def test_tensors_of_photographs_are_those_of_timm(check, size):
 def test_mmpretrains_inferencer_takes_the_transform(drawn):
     """It loads images itself, as BGR."""
     from mmengine.config import Config
+    from mmengine.registry import init_default_scope
     from mmpretrain.apis import ImageClassificationInferencer, get_model
+    init_default_scope('mmpretrain')
     cfg = Config.fromfile(ROOT / 'configs/imagenet/convnext_t_in1k.py')
     cfg.merge_from_dict(dict(model=dict(backbone=dict(arch='atto'), neck=dict(in_channels=320),
                                         head=dict(in_channels=320))))
