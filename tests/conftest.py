@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.instances import forget_instances
+
 #: Files and folders whose tests take most of the time: `make test-fast` leaves them out.
 SLOW = ('apis/test_classifier.py', 'apis/test_demo.py', 'apis/test_doctor.py', 'apis/test_predict.py',
         'apis/test_roadmap.py', 'apis/test_robustness.py', 'models/test_modernized_resnet.py',
@@ -45,6 +47,12 @@ def pytest_terminal_summary(terminalreporter):
         for name, text in report.user_properties:
             if name == 'tally' and report.when == 'call':
                 terminalreporter.write_line(f'{report.nodeid}: {text}')
+
+
+@pytest.fixture(autouse=True, scope='module')
+def _own_instances():
+    """Begin each file without the default scope, the loggers and the visualizers of those before it."""
+    forget_instances()
 
 
 @pytest.fixture
