@@ -3,9 +3,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.nn as nn
 from torch import Tensor
 
+from convnext_mm.export.graph import LogitsGraph
 from convnext_mm.utils.errors import UserError
 
 
@@ -31,7 +31,7 @@ def check_classifier(model: Any) -> None:
                         'as LinearClsHead; --part backbone exports the backbone alone')
 
 
-class ClassifierGraph(nn.Module):
+class ClassifierGraph(LogitsGraph):
     """An ``ImageClassifier`` of mmpretrain's with the normalisation before it, if it has one, and the softmax after it.
 
     Args:
@@ -39,17 +39,7 @@ class ClassifierGraph(nn.Module):
         logits (bool): Return the logits too. Defaults to False.
     """
 
-    def __init__(self, model: nn.Module, logits: bool = False) -> None:
-        super().__init__()
-        self.model: Any = model
-        self.logits = logits
-        # Exporters give a module back in the mode that it had, its parts included.
-        self.eval()
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """Return the names of the results."""
-        return ('scores', 'logits') if self.logits else ('scores',)
+    result = 'scores'
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the confidence of every class, (N, K), and with ``logits`` the logits.
@@ -64,7 +54,7 @@ class ClassifierGraph(nn.Module):
         elif preprocessor.to_rgb:
             x = x.flip(1)
         logits = self.model(x)
-        return (logits.softmax(1), logits) if self.logits else (logits.softmax(1),)
+        return self.results(logits.softmax(1), logits)
 
 
 def predict(model: Any, logits: bool, images: Tensor) -> tuple[Tensor, ...]:

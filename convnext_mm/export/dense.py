@@ -2,16 +2,16 @@
 from typing import Any
 
 import torch
-import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
 from convnext_mm.export.boxes import Candidates, best, clip, decode, order, pad_to_divisor, suppress
+from convnext_mm.export.graph import ModelGraph
 from convnext_mm.export.images import normalise
 from convnext_mm.export.parts import GRANTED, check_nms, check_parts
 
 
-class DenseGraph(nn.Module):
+class DenseGraph(ModelGraph):
     """mmdet's RetinaNet, FCOS, ATSS and their like with what stands before and after them.
 
     Args:
@@ -19,12 +19,6 @@ class DenseGraph(nn.Module):
     """
 
     outputs = 'boxes', 'scores', 'labels', 'count'
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model: Any = model
-        # Exporters give a module back in the mode that it had, its parts included.
-        self.eval()
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the detections of images, as ``DetectorGraph`` does, without masks.

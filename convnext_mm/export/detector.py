@@ -12,23 +12,18 @@ from torch import Tensor
 
 from convnext_mm.export.boxes import Candidates, best, decode, pad_to_divisor, suppress
 from convnext_mm.export.detections import mask_threshold
+from convnext_mm.export.graph import ModelGraph
 from convnext_mm.export.images import normalise
 from convnext_mm.export.parts import check_nms, check_parts
 from convnext_mm.utils.errors import UserError
 
 
-class DetectorGraph(nn.Module):
+class DetectorGraph(ModelGraph):
     """mmdet's Faster, Mask and Cascade R-CNN with what stands before and after them.
 
     Args:
         model (nn.Module): The detector; :func:`check_detector` says what it may have.
     """
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model: Any = model
-        # Exporters give a module back in the mode that it had, its parts included.
-        self.eval()
 
     @property
     def outputs(self) -> tuple[str, ...]:

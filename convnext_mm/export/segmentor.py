@@ -2,14 +2,14 @@
 from typing import Any
 
 import torch
-import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from convnext_mm.export.graph import LogitsGraph
 from convnext_mm.export.images import normalise
 
 
-class SegmentorGraph(nn.Module):
+class SegmentorGraph(LogitsGraph):
     """An encoder and decoder of mmseg's with what stands before and after it: padding, normalisation, resizing, argmax.
 
     Args:
@@ -17,17 +17,7 @@ class SegmentorGraph(nn.Module):
         logits (bool): Return the logits too. Defaults to False.
     """
 
-    def __init__(self, model: nn.Module, logits: bool = False) -> None:
-        super().__init__()
-        self.model: Any = model
-        self.logits = logits
-        # Exporters give a module back in the mode that it had, its parts included.
-        self.eval()
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """Return the names of the results."""
-        return ('labels', 'logits') if self.logits else ('labels',)
+    result = 'labels'
 
     def forward(self, images: Tensor, size: Any) -> tuple[Tensor, ...]:
         """Return the class of every pixel, and with ``logits`` the logits.
@@ -47,7 +37,7 @@ class SegmentorGraph(nn.Module):
             labels = (logits.sigmoid() > self.model.decode_head.threshold).long()[:, 0]
         else:
             labels = logits.argmax(1)
-        return (labels, logits) if self.logits else (labels,)
+        return self.results(labels, logits)
 
 
 def _pad(x, preprocessor):

@@ -85,6 +85,17 @@ def refusal(error, names):
     return found[0]
 
 
+def assert_gradients(model, outputs):
+    """What is trained gets a finite gradient from outputs, and nothing else gets one."""
+    loss = sum(output.square().mean() for output in outputs)
+    if loss.requires_grad:
+        # Without output norms, nothing may be left to train.
+        loss.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.requires_grad == (parameter.grad is not None), name
+        assert parameter.grad is None or parameter.grad.isfinite().all(), name
+
+
 def test_backbone(size, record_property):
     arguments = [name for name in inspect.signature(ConvNeXt).parameters if name != 'self']
     assert set(arguments) <= set(BACKBONE), 'an argument is not tried'
@@ -116,13 +127,7 @@ def test_backbone(size, record_property):
             stride = min(4 * 2 ** stage, given.get('output_stride', 32))
             assert output.shape == (shape[0], model.channels[stage], *(side // stride for side in shape[1:]))
             assert output.isfinite().all()
-        loss = sum(output.square().mean() for output in outputs)
-        if loss.requires_grad:
-            # Without output norms, nothing may be left to train.
-            loss.backward()
-        for name, parameter in model.named_parameters():
-            assert parameter.requires_grad == (parameter.grad is not None), name
-            assert parameter.grad is None or parameter.grad.isfinite().all(), name
+        assert_gradients(model, outputs)
         tally['worked'] += 1
 
     run(check, size(150, 7000))
