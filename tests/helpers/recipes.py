@@ -62,7 +62,7 @@ def ema_decay(cfg):
 
 
 def evaluated(cfg):
-    assert (cfg.val_cfg is None) == (cfg.test_cfg is None) == ('val_dataloader' not in cfg)
+    assert (cfg.val_cfg is None) == (cfg.test_cfg is None) == (cfg.get('val_dataloader') is None)
     return cfg.val_cfg is not None
 
 
