@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from convnext_mm.datasets.flaws import Finding, Flaw
+from convnext_mm.datasets.heads import settings_for
 from convnext_mm.datasets.images import Loader, check_image_file
 from convnext_mm.datasets.sources import read_file
 from convnext_mm.utils.errors import UserError
@@ -66,13 +67,14 @@ def root_of(dataset: Mapping) -> str | None:
     return os.path.join(data_root, os.path.expanduser(prefix))
 
 
-def check_names(root: str, classes: Sequence[str] | None, key: str) -> list[str]:
+def check_names(root: str, classes: Sequence[str] | None, key: str, model: Mapping) -> list[str]:
     """Return the names of the class folders in a folder, after a check that there are some with images.
 
     Args:
         root (str): The folder, which is there.
         classes (Sequence[str], optional): Names that the config gives the classes, in the order of the folders.
         key (str): Of the data set in the config, for messages.
+        model (Mapping): Of the config, for messages.
 
     Raises:
         UserError: There is no class folder, nothing in any, or another number of them.
@@ -82,8 +84,7 @@ def check_names(root: str, classes: Sequence[str] | None, key: str) -> list[str]
         raise UserError(f'{root} ({key}) has no folders of classes; expected a folder for each class with its images')
     if classes and len(classes) != len(names):
         raise UserError(f'{root} ({key}) has {len(names)} class folders ({shorten(names)}), but {key} has '
-                        f'{len(classes)} classes: for classes of your own, whose names are those of the folders, set '
-                        f'{key}.type=CustomDataset')
+                        f'{len(classes)} classes: for those of the folders, set {settings_for(model, names, key)}')
     if all(not any(files for _, _, files in os.walk(os.path.join(root, name))) for name in names):
         raise UserError(f'{root} ({key}) has {len(names)} class folders ({shorten(names)}) without images')
     return names

@@ -6,9 +6,11 @@ from convnext_mm.datasets.reading import read_classes
 from convnext_mm.utils.errors import UserError
 from convnext_mm.utils.text import shorten
 
-#: Where a model keeps the heads that predict the data set's classes.
-HEADS = (('roi_head', 'bbox_head'), ('roi_head', 'mask_head'), ('bbox_head',), ('decode_head',), ('auxiliary_head',),
-         ('head',))
+#: Where a model says how many classes it has: in heads, and in mmpretrain's preprocessor, which mixes labels.
+PLACES = (('roi_head', 'bbox_head'), ('roi_head', 'mask_head'), ('bbox_head',), ('decode_head',), ('auxiliary_head',),
+          ('head',), ('data_preprocessor',))
+#: Names up to this number stand in a message.
+FEW = 20
 
 
 def dataset_classes(dataset: Mapping, kind: type) -> Sequence[str] | None:
@@ -28,10 +30,10 @@ def dataset_classes(dataset: Mapping, kind: type) -> Sequence[str] | None:
 
 
 def head_classes(model: Mapping) -> Iterator[tuple[str, int]]:
-    """Yield (config key, num_classes) of every head that predicts the data set's classes one by one."""
+    """Yield (config key, num_classes) of every part that knows the data set's classes one by one."""
     if 'num_things_classes' in str(model) or 'language_model' in model:
         return
-    for path in HEADS:
+    for path in PLACES:
         node = model
         for name in path:
             node = node.get(name) or {} if isinstance(node, Mapping) else {}
@@ -52,7 +54,8 @@ def settings_for(model: Mapping, classes: Sequence[str], key: str) -> str:
     """Return the ``--cfg-options`` that fit the heads and the data set at ``key`` to ``classes``."""
     heads = ' '.join(f'{head}={len(classes)}' for head, _ in _heads_of_other_size(model, classes))
     names = ','.join(f"'{name}'" for name in classes)
-    return ' '.join(filter(None, [heads, f'and, for each data set, {key}.metainfo.classes="({names},)"']))
+    names = f'"({names},)"' if len(classes) <= FEW else 'FILE, a text file with a name on each line'
+    return ' and '.join(filter(None, [heads, f'for each data set {key}.metainfo.classes={names}']))
 
 
 def check_heads(model: Mapping, classes: Sequence[str], key: str) -> None:

@@ -99,13 +99,9 @@ def _check_class_folders(dataset, kind, key, model):
     if root is not None and _is_local(dataset, root):
         if not os.path.isdir(root) or not any(os.scandir(root)):
             raise _missing(root, key, 'data_root', dataset, kind)
-        names = check_names(root, classes, key)
+        names = check_names(root, classes, key, model)
     if names:
         check_heads(model, names, key)
-        number = (model.get('data_preprocessor') or {}).get('num_classes')
-        if number is not None and number != len(names):
-            raise UserError(f'{key} has {len(names)} classes ({shorten(names)}), but '
-                            f'model.data_preprocessor.num_classes={number}: set it to {len(names)}')
     return names if root else []
 
 

@@ -198,7 +198,7 @@ MISTAKES = {
     'head of other classes': (setting('model.head.num_classes=5'),
                               r'has 6 classes \(.*\), but model\.head\.num_classes=5: set model\.head\.num_classes=6'),
     'one-hot of other classes': (setting('model.data_preprocessor.num_classes=5'),
-                                 r'but model\.data_preprocessor\.num_classes=5: set it to 6'),
+                                 r'but model\.data_preprocessor\.num_classes=5: set model\.data_preproc'),
     'probability of mixing': (setting('model.train_cfg.augments.prob=1.5'), r'prob is a probability, from 0 to 1'),
     'switching': (setting('model.train_cfg.augments.switch_prob=2.'), r'switch_prob is a probability, from 0 to 1'),
     "probability of mmpretrain's": (setting('model.train_cfg.probs=1.5'), r'probs=\[1\.5\] are no probabilities'),

@@ -1,11 +1,13 @@
 """Folders of classes are checked before a training, and image by image by ``check_data``."""
 import io
+import re
 
 import pytest
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
+from mmengine.registry import DATASETS, init_default_scope
 from PIL import Image
 
+from convnext_mm.apis.config import parse_options
 from convnext_mm.datasets import shapes
 from convnext_mm.datasets.agreement.mixing import check_mixing
 from convnext_mm.datasets.preflight import check_data
@@ -75,8 +77,28 @@ def test_what_is_wrong_is_told_before_training(folders, harm, said):
 
 
 def test_classes_of_the_preprocessor_are_those_of_the_folders(folders):
-    with pytest.raises(UserError, match='model.data_preprocessor.num_classes=5: set it to 3'):
+    with pytest.raises(UserError, match='num_classes=5: set model.data_preprocessor.num_classes=3'):
         check_data(config(folders, data_preprocessor=dict(num_classes=5)), ('train',))
+
+
+@pytest.mark.parametrize('number', [3, 25])
+def test_an_imagenet_config_takes_other_folders_as_the_message_says(folders, number, monkeypatch):
+    cfg, names = config(folders, data_preprocessor=dict(num_classes=1000)), [f'c{i}' for i in range(number)]
+    cfg.model.head.num_classes = 1000
+    for split in ('train', 'val'):
+        cfg[f'{split}_dataloader'].dataset.update(type='ImageNet', data_root=f'{folders}/data', split=split)
+        for name in names:
+            (folders / 'data' / split / name).mkdir(parents=True)
+            Image.new('RGB', (9, 9)).save(folders / 'data' / split / name / 'a.png')
+    with pytest.raises(UserError, match=f'has {number} class folders .* but .* has 1000 classes') as error:
+        check_data(cfg, ('train', 'val'))
+    monkeypatch.chdir(folders)
+    (folders / 'FILE').write_text('\n'.join(names))
+    options = [option.replace('"', '') for option in re.findall(r'[\w.]+=(?:"[^"]+"|\w+)', str(error.value))]
+    cfg.merge_from_dict(parse_options([*options, options[-1].replace('train', 'val')]))
+    check_data(cfg, ('train', 'val'))
+    for split in ('train', 'val'):
+        assert len(DATASETS.build(cfg[f'{split}_dataloader'].dataset)) == number
 
 
 @pytest.mark.parametrize(('settings', 'size', 'said'), [

@@ -83,7 +83,8 @@ COCO_CASES = [
      r'has 2 classes \(cat, dog\), but model\.roi_head\.bbox_head\.1\.num_classes=80: set .*head\.1\.num_classes=2'),
     (lambda c, p: set_key(c, DATA + 'metainfo.classes', ('cat', 'cow')),
      r'has 2 categories \(cat, dog\), but train_dataloader\.dataset has 2 classes, of which it lacks 1 \(cow\), and '
-     r"the heads predict 2 classes: set and.* train_dataloader\.dataset\.metainfo\.classes=\"\('cat','dog',\)\""),
+     r"the heads predict 2 classes: set for each data set "
+     r"train_dataloader\.dataset\.metainfo\.classes=\"\('cat','dog',\)\""),
     (lambda c, p: ((p / 'b.json').write_text('{}', 'utf-16'), set_key(c, 'val_evaluator.ann_file', str(p / 'b.json'))),
      r'b\.json \(val_evaluator\.ann_file\): it is in UTF-16.*--fix'),
     (lambda c, p: set_key(c, 'val_evaluator.ann_file', 'none.json'), r'none\.json \(val_evaluator\.ann_file\)'),
@@ -104,7 +105,7 @@ def test_own_classes_of_the_dataset_count(coco):
     """Without metainfo, the labels are COCO's 80: the annotations say what they should be, and the heads are right."""
     del coco.train_dataloader.dataset['metainfo']
     with pytest.raises(UserError, match=r"2 categories \(cat, dog\), but train_dataloader\.dataset has 80 classes.*"
-                                        r"heads predict 2 classes: set and, for each .*classes=\"\('cat','dog',\)\""):
+                                        r"heads predict 2 classes: set for each .*classes=\"\('cat','dog',\)\""):
         check_data(coco, ('train',))
 
 
