@@ -156,6 +156,29 @@ def check_wheel(python, wheel, name, version):
                          f'({error[-1]}): give one that was built for it, or unset {WHEEL} to compile mmcv here')
 
 
+#: Prints the compiler's options that find torch's headers.
+HEADERS = """from torch.utils import cpp_extension
+print(*(f'-I{path}' for path in cpp_extension.include_paths()))"""
+
+
+def precompile(python, source, flags):
+    """Let GCC parse torch's headers once, not once a file: that is three quarters of the time. Return the file.
+
+    A compiler that cannot use the file passes it over. It stays where it is until all is compiled: ninja would begin
+    anew where it is newer than what was compiled with it.
+    """
+    header = source / 'mmcv/ops/csrc/common/pytorch_cpp_helper.hpp'
+    target = header.with_name(f'{header.name}.gch')
+    if not target.exists():
+        asked = subprocess.run([str(python), '-c', HEADERS], capture_output=True, text=True)
+        partial = target.with_suffix('.partial')
+        command = [os.environ.get('CXX', 'c++'), *flags.split(), '-fPIC', '-std=c++17', *asked.stdout.split(),
+                   '-x', 'c++-header', str(header), '-o', str(partial)]
+        if subprocess.run(command, capture_output=True).returncode == 0:
+            partial.rename(target)
+    return target
+
+
 def build_mmcv(python, name, version, cache):
     """Compile mmcv into a wheel, once a machine; the objects are kept, so an interrupted build resumes."""
     wheels = cache / 'wheels'
@@ -173,21 +196,25 @@ def build_mmcv(python, name, version, cache):
         with tarfile.open(archive) as tar:
             tar.extractall(cache / 'unpack', **({'filter': 'data'} if hasattr(tarfile, 'data_filter') else {}))
         (cache / 'unpack' / archive.name[:-len('.tar.gz')]).rename(source)
-    print(f'compiling {name} {version}: about 8 minutes on 2 cores, once on this machine (kept in {cache})', flush=True)
+    print(f'compiling {name} {version}: about 3 minutes on 2 cores, once on this machine (kept in {cache})', flush=True)
     dist = cache / 'dist'
     log = cache / f'{name}.log'
     # As Python compiles extensions, but without information for debuggers: that is half of the time.
-    environment = {**os.environ, 'MMCV_WITH_OPS': '1', 'MAX_JOBS': str(os.cpu_count()),
-                   'CFLAGS': os.environ.get('CFLAGS', '-O3 -DNDEBUG -fwrapv -g0')}
+    flags = os.environ.get('CFLAGS', '-O3 -DNDEBUG -fwrapv -g0')
+    environment = {**os.environ, 'MMCV_WITH_OPS': '1', 'MAX_JOBS': str(os.cpu_count()), 'CFLAGS': flags}
+    precompiled = None
     if cache.name.endswith('cpu'):
         # A GPU without the CUDA compiler: mmcv would try to compile for it, and fail.
         environment['CUDA_VISIBLE_DEVICES'] = ''
+        precompiled = precompile(python, source, flags)
     with open(log, 'w') as stream:
         process = subprocess.Popen([python, 'setup.py', '-q', 'bdist_wheel', '-d', str(dist)], cwd=source,
                                    env=environment, stdout=stream, stderr=subprocess.STDOUT)
         show_progress(process, log)
     if process.returncode:
         raise SetupError(f'compiling {name} failed; see {log} (a C++ compiler and the Python headers are needed)')
+    if precompiled:
+        precompiled.unlink(missing_ok=True)
     wheels.mkdir(exist_ok=True)
     built, = dist.glob(pattern)
     return Path(shutil.move(str(built), str(wheels / built.name)))

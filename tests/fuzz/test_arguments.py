@@ -70,7 +70,8 @@ def show(tally):
 def replaced(good, junk):
     """Return a strategy for ``{argument: value}``, of which none, one or two are from ``junk``, and their names."""
     wrong = st.lists(st.sampled_from(sorted(good)), min_size=1, max_size=2, unique=True)
-    return st.one_of(st.just([]), wrong).flatmap(lambda names: st.tuples(st.fixed_dictionaries(
+    # Two of three have none: hypothesis draws by what is imported, too, and half left a fifth that works to luck.
+    return st.one_of(st.just([]), st.just([]), wrong).flatmap(lambda names: st.tuples(st.fixed_dictionaries(
         {name: junk.get(name, JUNK) if name in names else strategy for name, strategy in good.items()}),
         st.just(names)))
 

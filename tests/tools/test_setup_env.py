@@ -1,4 +1,5 @@
 """The set-up tells how far a compilation is, and takes a ready wheel of mmcv only where it fits."""
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -49,6 +50,25 @@ def test_a_build_is_told_while_it_runs(tmp_path, monkeypatch, capsys, terminal):
     assert ('\r' in out) == terminal
     assert setup_env.build_mmcv(sys.executable, 'fake-mmcv', '1.2', tmp_path) == wheel
     assert not capsys.readouterr().out, 'a wheel that is there is not compiled again'
+
+
+def test_headers_are_parsed_once(tmp_path):
+    """GCC takes what was parsed from the header as it was, with the options of the real compilation."""
+    version = subprocess.run(['c++', '-v'], capture_output=True, text=True).stderr if shutil.which('c++') else ''
+    if 'gcc version' not in version:
+        pytest.skip('no GCC here')
+    header = tmp_path / 'mmcv/ops/csrc/common/pytorch_cpp_helper.hpp'
+    header.parent.mkdir(parents=True)
+    header.write_text('#include <vector>\n')
+    precompiled = setup_env.precompile(sys.executable, tmp_path, '-O3 -g0')
+    made = precompiled.stat().st_mtime_ns
+    header.write_text('#error parsed again\n')
+    (tmp_path / 'a.cpp').write_text('#include "pytorch_cpp_helper.hpp"\nstd::vector<int> sizes;\n')
+    compiled = subprocess.run(['c++', '-O3', '-g0', '-fPIC', f'-I{header.parent}', '-c', 'a.cpp', '-std=c++17',
+                               '-DTORCH_EXTENSION_NAME=_ext'], cwd=tmp_path, capture_output=True, text=True)
+    assert compiled.returncode == 0, compiled.stderr
+    setup_env.precompile(sys.executable, tmp_path, '-O3 -g0')
+    assert precompiled.stat().st_mtime_ns == made, 'ninja would begin anew'
 
 
 def _wheel(folder, name, operators=''):
