@@ -16,7 +16,7 @@ def shrink(cfg):
         if cfg.model.type == 'ImageClassifier':
             cfg.model.neck.in_channels = cfg.model.head.in_channels = ARCH['channels'][-1]
         elif 'neck' in cfg.model:
-            cfg.model.neck.in_channels = list(ARCH['channels'])
+            cfg.model.neck.in_channels = [ARCH['channels'][i] for i in cfg.model.backbone.get('out_indices', range(4))]
     cfg.model.backbone.pop('init_cfg', None)
     if 'decode_head' in cfg.model:
         cfg.model.decode_head.in_channels = list(ARCH['channels'])
