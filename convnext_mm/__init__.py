@@ -1,4 +1,4 @@
-"""ConvNeXt for OpenMMLab: backbone, recipes and checkpoints for detectors and segmentors."""
+"""ConvNeXt for OpenMMLab: backbone, recipes and checkpoints for detectors, segmentors and classifiers."""
 from importlib import import_module
 
 from convnext_mm.utils.needed import check_needed

@@ -1,4 +1,4 @@
-"""What detection and segmentation share around training and testing."""
+"""What detectors, segmentors and classifiers share around training and testing."""
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),

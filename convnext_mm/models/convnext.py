@@ -51,12 +51,12 @@ class ConvNeXt(LoadableBackbone, StagedBackbone):
         with_cp (bool | int | Sequence[int]): Recompute blocks in the backward pass instead of keeping their
             activations: in all stages (True), in none (False), in the first k stages (an int, 0 to 4; each stage keeps
             half as much as the one before), or in the stages of a sequence, 0 to 3. Defaults to False.
+        output_stride (int): 8, 16 or 32. Stages that would lie beyond this stride keep the resolution before them and
+            dilate their convolutions instead, as segmentors want it; the weights are the same. Defaults to 32.
         memory_format (str): ``channels_last`` or ``contiguous_format``, the layout between the stem and the outputs,
             which are contiguous in either. Defaults to ``channels_last``.
         compile (bool): Compile the blocks with ``torch.compile``, once per width for all sizes of images; needs torch
             2.6 or newer. Defaults to False.
-        output_stride (int): 8, 16 or 32. Stages that would lie beyond this stride keep the resolution before them and
-            dilate their convolutions instead, as segmentors want it; the weights are the same. Defaults to 32.
         out_norms (bool): Give every output its LayerNorm. Defaults to True.
         init_cfg (dict | list[dict], optional): mmengine's initialisation. Without it, the paper's: truncated
             normal of standard deviation 0.02, biases 0.

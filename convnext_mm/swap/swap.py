@@ -46,7 +46,7 @@ def swap_backbone(cfg: Config, arch: str | Mapping = 'tiny', pretrained: str | N
     ``norm_eval`` are not carried over: they belong to batch norm, and the paper fine-tunes all of a ConvNeXt.
 
     Args:
-        cfg (mmengine.Config): A config of mmdet, mmseg or a toolbox like them; it is not changed.
+        cfg (mmengine.Config): A config of mmdet, mmseg, mmpretrain or a toolbox like them; it is not changed.
         arch (str | dict): As in :class:`convnext_mm.ConvNeXt`. Defaults to ``tiny``.
         pretrained (str | None): Short name, path or address of the weights; None for none; ``auto`` for those that the
             paper starts from, or below Tiny for ImageNet-1K's of ConvNeXt V2. Defaults to ``auto``.

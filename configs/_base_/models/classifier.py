@@ -1,4 +1,4 @@
-"""What all classifiers of ImageNet-1K share around the backbone: mixed batches, smoothed labels, a linear layer."""
+"""What all classifiers share around the backbone: mixed batches, smoothed labels, a linear layer."""
 model = dict(
     type='ImageClassifier',
     # The transforms normalise.
