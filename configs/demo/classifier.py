@@ -7,7 +7,7 @@ _base_ = '../imagenet/_base_.py'
 
 def loader(base, split, **transform):
     step, pack = base.dataset.pipeline
-    return dict(batch_size=8, num_workers=1, dataset=dict(
+    return dict(batch_size=16, num_workers=1, dataset=dict(
         # ImageNet knows its own 1000 classes alone.
         _delete_=True,
         type='CustomDataset',
@@ -33,13 +33,13 @@ test_dataloader = val_dataloader
 val_evaluator = dict(topk=(1,))
 test_evaluator = val_evaluator
 
-# One epoch of warm-up and five along the cosine.
-train_cfg = dict(max_epochs=6, val_interval=6)
+# One epoch of warm-up and four along the cosine.
+train_cfg = dict(max_epochs=5, val_interval=5)
 warm_up, cosine = _base_.param_scheduler
-param_scheduler = [dict(warm_up, end=1), dict(cosine, begin=1, end=6)]
+param_scheduler = [dict(warm_up, end=1), dict(cosine, begin=1, end=5)]
 del warm_up, cosine
-# At 4e-3, steps of 8 images end where two of the three classes are taken for one.
-optim_wrapper = dict(optimizer=dict(lr=1e-3))
+# At 4e-3, steps of few images end where two of the three classes are taken for one.
+optim_wrapper = dict(optimizer=dict(lr=2e-3))
 
-default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=6, max_keep_ckpts=1, save_best=None))
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=5, max_keep_ckpts=1, save_best=None))
 custom_hooks = [hook for hook in _base_.custom_hooks if hook.type != 'convnext_mm.EMAHook']

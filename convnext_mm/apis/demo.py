@@ -22,6 +22,9 @@ from convnext_mm.utils.text import format_table
 
 #: Of a run on two cores of a machine that does nothing else, without a GPU.
 MINUTES = 16
+#: Models that are trained at a time. They are too small to gain from several cores each.
+CORES = os.cpu_count() or 1
+AT_ONCE = min(3, CORES)
 #: Works from a wheel as from a clone.
 COMMAND = ('python', '-m', 'convnext_mm')
 #: Folder of the pictures, below the folder of the demo.
@@ -29,7 +32,7 @@ PICTURES = 'pictures'
 #: Page about the trainings, below the folder of the demo.
 REPORT = 'report.html'
 #: Images for training and for validation, of a whole run and of a quick one.
-DATA = {'classes': ((1500, 300), (16, 8)), 'coco': ((160, 40), (8, 4)), 'ade': ((160, 40), (8, 4))}
+DATA = {'classes': ((1200, 120), (16, 8)), 'coco': ((160, 40), (8, 4)), 'ade': ((160, 40), (8, 4))}
 #: Lines of a failed step's log that are shown.
 TAIL = 25
 #: mmengine's lines: `Epoch(train)  [2][10/40]  ...  eta: 0:05:47  ...  loss: 1.2345`, `Iter(test) [10/40]  eta: ...`.
@@ -109,38 +112,66 @@ def read_progress(line):
 
 
 def run_step(command, folder, log):
-    """Run a command in ``folder`` with its output in the file ``log``, showing its progress; return the seconds taken.
+    """Run a command in ``folder`` with its output in the file ``log``: a generator that gives its progress in short
+    while it runs, ends it when it is closed, and returns the seconds taken.
 
     Raises:
         StepFailed: After showing the end of the log.
     """
-    start, progress, rest = time.monotonic(), Line(indent='    '), ''
+    start, text, rest = time.monotonic(), '', ''
     print(f'    $ {shlex.join(command)}\n    log: {os.path.relpath(log)}', flush=True)
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, 'w') as output, open(log, errors='replace') as written:
-        process = subprocess.Popen([sys.executable, *command[1:]], cwd=folder, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen([sys.executable, *command[1:]], cwd=folder, stdout=output, stderr=subprocess.STDOUT,
+                                   env={'OMP_NUM_THREADS': str(max(1, CORES // AT_ONCE)), **os.environ})
         try:
             running = True
             while running:
                 # Asked before reading, so that what a process wrote before its end is read.
                 running = process.poll() is None
                 *lines, rest = (rest + written.read()).split('\n')
-                for text in filter(None, map(read_progress, lines)):
-                    progress.show(text)
-                if running:
-                    time.sleep(.3)
+                *_, text = [text, *filter(None, map(read_progress, lines))]
+                yield text
         finally:
             if process.poll() is None:
                 process.terminate()
                 process.wait()
     seconds = time.monotonic() - start
     if process.returncode:
-        progress.end(f'failed with exit code {process.returncode} after {clock(seconds)}; the end of its log:')
+        print(f'    {shlex.join(command[2:5])} failed with exit code {process.returncode} after {clock(seconds)}; '
+              'the end of its log:', flush=True)
         with open(log, errors='replace') as written:
             print(''.join(deque(written, TAIL)).rstrip(), flush=True)
         raise StepFailed(process.returncode)
-    progress.end(f'done in {clock(seconds)}')
     return seconds
+
+
+def run_together(jobs):
+    """Run generators, ``AT_ONCE`` at a time, and show what they give in one line; return what they return.
+
+    Args:
+        jobs (dict): Generators by their names; one that ends with an error ends the others.
+    """
+    line, waiting, running, results = Line(indent='    '), list(jobs), [], {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < AT_ONCE:
+                running.append(waiting.pop(0))
+            texts = []
+            for name in running[:]:
+                try:
+                    text = next(jobs[name])
+                    texts.extend([f'{name}: {text}'] if text else [])
+                except StopIteration as end:
+                    results[name] = end.value
+                    running.remove(name)
+            if texts:
+                line.show(' | '.join(texts))
+            time.sleep(.3)
+    finally:
+        for job in jobs.values():
+            job.close()
+    return [results[name] for name in jobs]
 
 
 def read_metrics(test_dir):
@@ -150,7 +181,8 @@ def read_metrics(test_dir):
 
 
 def train_and_test(model, folder, out, quick):
-    """Train and test a model by the commands, with pictures; return figures (label -> fraction) and both seconds."""
+    """Train and test a model by the commands, with pictures: a generator as :func:`run_step`; returns figures (label ->
+    fraction) and both seconds."""
     def relative(path):
         return os.path.relpath(path, folder)
 
@@ -158,13 +190,16 @@ def train_and_test(model, folder, out, quick):
     test_dir = train_dir / 'test'
     options = ['--cfg-options', 'default_hooks.logger.interval=1', *model.quick] if quick else []
     print(f'\ntrain {model.title}', flush=True)
-    train_time = run_step([*COMMAND, 'train', model.config, '--work-dir', relative(train_dir), '--deterministic',
-                           *options], folder, train_dir / 'train.log')
+    train_time = yield from run_step([*COMMAND, 'train', model.config, '--work-dir', relative(train_dir),
+                                      '--deterministic', *options], folder, train_dir / 'train.log')
+    print(f'    {model.title} is trained after {clock(train_time)}', flush=True)
     checkpoint = relative((train_dir / 'last_checkpoint').read_text().strip())
     print(f'\ntest {model.title}', flush=True)
     stored = ['--out', relative(test_dir / model.predictions)] if model.predictions else []
-    test_time = run_step([*COMMAND, 'test', model.config, checkpoint, '--work-dir', relative(test_dir), *stored,
-                          '--show-dir', relative(out / PICTURES / model.pictures)], folder, test_dir / 'test.log')
+    test_time = yield from run_step([*COMMAND, 'test', model.config, checkpoint, '--work-dir', relative(test_dir),
+                                     *stored, '--show-dir', relative(out / PICTURES / model.pictures)], folder,
+                                    test_dir / 'test.log')
+    print(f'    {model.title} is tested after {clock(test_time)}', flush=True)
     figures = read_metrics(test_dir)
     return {label: figures[metric.key] for label, metric in model.metrics.items()}, train_time, test_time
 
@@ -259,14 +294,15 @@ def _run(folder, out, quick):
         made = getattr(shapes, f'generate_{name}')(path, train=train, val=val)
         print(f'    {os.path.relpath(path)}, {train} images for training and {val} for validation: '
               f'{"made" if made else "is there already"}', flush=True)
-    results = [(model, *train_and_test(model, folder, out, quick)) for model in models]
+    trained = run_together({model.title: train_and_test(model, folder, out, quick) for model in models})
+    results = [(model, *found) for model, found in zip(models, trained)]
     for model in models:
         draw_sheet(out / PICTURES / model.pictures, model.columns)
 
     print('\nwrite the report', flush=True)
     work_dirs = [os.path.relpath(out / Path(model.config).stem, folder) for model in models]
-    run_step([*COMMAND, 'report', *work_dirs, '--out', os.path.relpath(out / REPORT, folder)], folder,
-             out / 'report.log')
+    run_together({'report': run_step([*COMMAND, 'report', *work_dirs, '--out', os.path.relpath(out / REPORT, folder)],
+                                     folder, out / 'report.log')})
     return results
 
 

@@ -48,8 +48,8 @@ class TestConfigs:
     def test_the_model_is_the_familys_but_for_sizes(self, path):
         family, small = pair(path, 'model')
         sizes = {'in_channels', 'out_channels', 'channels', 'feat_channels', 'conv_out_channels', 'fc_out_channels',
-                 'num_classes', 'num', 'nms_pre', 'max_per_img', 'size', 'crop_size', 'stride', 'pad_value', 'pad_val',
-                 'arch'} | (OWN if 'classifier' in path else set())
+                 'num_classes', 'num', 'pos_fraction', 'nms_pre', 'max_per_img', 'size', 'crop_size', 'stride',
+                 'pad_value', 'pad_val', 'arch'} | (OWN if 'classifier' in path else set())
         for where, value in family.items():
             assert sizes & set(where) or small[where] == value, where
         assert all(sizes & set(where) for where in set(small) - set(family))
@@ -142,25 +142,57 @@ def test_progress(line, shown):
     assert demo.read_progress(line) == shown
 
 
-def test_a_step_shows_its_command_log_and_progress(tmp_path, capsys):
-    code = ('import time; print("INFO - Iter(test) [1/4]  eta: 0:00:03  time: 1"); print("other"); '
-            'print("INFO - Iter(test) [2/4]  eta: 0:00:02  time: 1", end="")')
-    seconds = demo.run_step(['python', '-c', code], tmp_path, tmp_path / 'logs' / 'step.log')
-    assert 0 < seconds < 30
+def step(tmp_path, code, name='step'):
+    return demo.run_step(['python', '-c', code], tmp_path, tmp_path / 'logs' / f'{name}.log')
+
+
+def test_steps_show_their_commands_logs_and_progress(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(demo, 'AT_ONCE', 2)
+    code = ('import time; print("INFO - Iter(test) [1/4]  eta: 0:00:03  time: 1", flush=True); print("other"); '
+            'print("INFO - Iter(test) [2/4]  eta: 0:00:02  time: 1", end="", flush=True); time.sleep({})')
+    seconds = demo.run_together({'a': step(tmp_path, code.format(3), 'a'), 'b': step(tmp_path, code.format(0), 'b')})
+    assert 3 < seconds[0] < 30 and 0 < seconds[1] < 30
     shown = capsys.readouterr().out.splitlines()
-    assert shown[0].startswith('    $ python -c ') and shown[1].endswith('logs/step.log')
-    assert shown[2:] == ['    1/4, 0:03 left', '    done in 0:00'], 'one line a while, not each'
-    assert (tmp_path / 'logs' / 'step.log').read_text().count('\n') == 2
+    assert shown[0].startswith('    $ python -c ') and shown[1].endswith('logs/a.log')
+    assert shown[2].startswith('    $ python -c ') and shown[3].endswith('logs/b.log')
+    assert len(shown) == 5 and ': 1/4, 0:03 left' in shown[4], 'one line a while, not each'
+    assert (tmp_path / 'logs' / 'a.log').read_text().count('\n') == 2
 
 
-def test_a_failed_step_shows_the_end_of_its_log(tmp_path, capsys):
+@pytest.mark.parametrize('at_once', [1, 2, 3])
+def test_so_many_steps_at_once(at_once, monkeypatch):
+    def job(name):
+        running.add(name)
+        most.append(len(running))
+        yield name
+        yield name
+        running.remove(name)
+        return name.upper()
+    running, most = set(), []
+    monkeypatch.setattr(demo, 'AT_ONCE', at_once)
+    monkeypatch.setattr(demo.time, 'sleep', lambda seconds: None)
+    assert demo.run_together({name: job(name) for name in 'abcd'}) == list('ABCD')
+    assert max(most) == at_once
+
+
+def test_a_failed_step_shows_the_end_of_its_log_and_ends_the_others(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(demo, 'AT_ONCE', 2)
     code = 'import sys; [print("line", i) for i in range(100)]; sys.exit("it broke")'
+    other = 'import os, time; open("pid", "w").write(str(os.getpid())); time.sleep(60)'
     with pytest.raises(demo.StepFailed) as raised:
-        demo.run_step(['python', '-c', code], tmp_path, tmp_path / 'step.log')
+        demo.run_together({'other': step(tmp_path, other, 'other'), 'broken': step(tmp_path, code)})
     assert raised.value.code == 1
     shown = capsys.readouterr().out
     assert 'failed with exit code 1' in shown and 'it broke' in shown
     assert 'line 99' in shown and 'line 70\n' not in shown
+    assert_ended(tmp_path / 'pid')
+
+
+def assert_ended(pid):
+    """The process whose number is in a file, or that ended before it wrote the file, runs no more."""
+    with pytest.raises(ProcessLookupError):
+        # No process has a number above 2 ** 22.
+        os.kill(int(pid.exists() and pid.read_text() or 2 ** 22 + 1), 0)
 
 
 def test_an_interrupted_step_ends_its_process(tmp_path, monkeypatch):
@@ -171,10 +203,9 @@ def test_an_interrupted_step_ends_its_process(tmp_path, monkeypatch):
     sleep = time.sleep
     monkeypatch.setattr(demo.time, 'sleep', interrupt)
     with pytest.raises(KeyboardInterrupt):
-        demo.run_step(['python', '-c', 'import os, time; open("pid", "w").write(str(os.getpid())); time.sleep(60)'],
-                      tmp_path, tmp_path / 'step.log')
-    with pytest.raises(ProcessLookupError):
-        os.kill(int((tmp_path / 'pid').read_text()), 0)
+        demo.run_together({'a': step(tmp_path, 'import os, time; open("pid", "w").write(str(os.getpid())); '
+                                               'time.sleep(60)')})
+    assert_ended(tmp_path / 'pid')
 
 
 def test_figures_are_those_of_the_test(tmp_path):
@@ -234,7 +265,7 @@ def test_a_model_without_its_packages_is_left_out(monkeypatch, capsys):
 def test_the_whole_job(tmp_path, capsys):
     assert demo.run(tmp_path, quick=True) == 0
     shown = capsys.readouterr().out
-    for text in ('about a minute', '8 images for training', 'epoch 1, 1/2, loss ', '--show-dir', 'train UPerNet',
+    for text in ('about a minute', '8 images for training', 'epoch 1, 1/', '--show-dir', 'train UPerNet',
                  'top-1', 'box AP', 'mask AP', 'mIoU', 'total time', 'work_dirs/demo/pictures'):
         assert text in shown, text
     pictures = tmp_path / 'work_dirs' / 'demo' / 'pictures'
