@@ -4,14 +4,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import MODELS
-
 from convnext_mm.apis.config import load_config
 from convnext_mm.apis.inference import build_dataset
-from convnext_mm.checkpoint.download import locate, resolve
+from convnext_mm.checkpoint.download import resolve
 from convnext_mm.checkpoint.files import trust_pickles
-from convnext_mm.checkpoint.mmengine_loader import load_checkpoint, register_loader
 from convnext_mm.export.calibration import read_calibration
 from convnext_mm.export.check import format_check
 from convnext_mm.export.export import Subject, backbone, classifier, detector, export, segmentor
@@ -20,7 +16,7 @@ from convnext_mm.export.formats import files_of, find_format
 from convnext_mm.export.half import halve
 from convnext_mm.export.kept import Tried, counted, format_tried
 from convnext_mm.export.quantise import quantise
-from convnext_mm.models.build import check_backbone
+from convnext_mm.models.build import check_backbone, load_model
 from convnext_mm.utils.configs import is_classifier, is_segmentor, type_name, walk
 from convnext_mm.utils.errors import UserError
 from convnext_mm.utils.files import check_place, whole_file
@@ -105,13 +101,11 @@ def main(args: argparse.Namespace) -> None:
     resolve(args.checkpoint)
     check_backbone(cfg)
     trust_pickles(args.trust_checkpoint)
-    register_loader()
     whole = args.part == 'whole'
-    model = revert_sync_batchnorm(MODELS.build(cfg.model if whole else cfg.model.backbone)).eval()
-    meta = load_checkpoint(model, str(locate(args.checkpoint))).get('meta') or {}
+    model, classes = load_model(cfg.model if whole else cfg.model.get('backbone'), args.checkpoint)
     subject = make_subject(model, args) if whole else backbone(model)
     facts = describe(cfg, args.part, config=args.config, checkpoint=args.checkpoint, outputs=subject.written,
-                     classes=(meta.get('dataset_meta') or {}).get('classes'))
+                     classes=classes)
     print(f'exporting {subject.name} to {out}, to be checked before it is written', flush=True)
     shrink, tried = make_shrink(args, cfg, subject), list[Tried]()
     rows = export(subject, form, out, facts, [*map(Path, args.images)], lambda path: tried.extend(shrink(path)))

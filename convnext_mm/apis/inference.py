@@ -8,14 +8,13 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
-from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import DATASETS, MODELS
+from mmengine.registry import DATASETS
 from PIL import Image, UnidentifiedImageError
 
-from convnext_mm.checkpoint.mmengine_loader import load_checkpoint, register_loader
 from convnext_mm.drawing import choose_palette, to_rgb
 from convnext_mm.export.exported import use_exported
 from convnext_mm.export.facts import is_exported
+from convnext_mm.models.build import build_model, load_model
 from convnext_mm.utils.configs import is_classifier, is_segmentor, test_dataset, type_name
 from convnext_mm.utils.errors import ArgumentValueError, UserError, describe_error
 
@@ -73,21 +72,17 @@ class Predictor:
     """
 
     def __init__(self, cfg: Config, checkpoint: str, device: torch.device):
-        register_loader()
         dataset = build_dataset(cfg)
         self.transforms = dataset.pipeline.transforms
         self.segments, self.classifies = is_segmentor(cfg.model), is_classifier(cfg.model)
         if is_exported(checkpoint):
-            meta = dict(dataset_meta=use_exported(cfg, checkpoint))
-            model = MODELS.build(cfg.model)
+            names = use_exported(cfg, checkpoint).get('classes')
+            model = build_model(cfg.model)
         else:
-            model = revert_sync_batchnorm(MODELS.build(cfg.model))
-            meta = load_checkpoint(model, checkpoint).get('meta') or {}
-        self.model = model.to(device).eval()
+            model, names = load_model(cfg.model, checkpoint)
+        self.model = model.to(device)
         self.reduce_zero_label = bool(dataset.metainfo.get('reduce_zero_label'))
-        stored = meta.get('dataset_meta') or {}
-        names = stored.get('classes') or stored.get('CLASSES') or meta.get('CLASSES') or _own_classes(dataset)
-        self.names = list(names)
+        self.names = list(names or _own_classes(dataset))
         self.palette = choose_palette(dataset.metainfo.get('palette'), len(self.names))
 
     def load(self, number: int, file: Path) -> Loaded:

@@ -13,16 +13,12 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.device import get_device
 from mmengine.logging import MMLogger
-from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import DATASETS, MODELS
+from mmengine.registry import DATASETS
 from mmengine.runner import Runner
-from mmengine.runner.checkpoint import load_checkpoint
 
 from convnext_mm.apis.config import load_config
 from convnext_mm.checkpoint.download import locate
 from convnext_mm.checkpoint.files import trust_pickles
-from convnext_mm.checkpoint.mmengine_loader import load_checkpoint as load_model
-from convnext_mm.checkpoint.mmengine_loader import register_loader
 from convnext_mm.datasets.agreement import check_agreement
 from convnext_mm.datasets.preflight import check_data, warn
 from convnext_mm.engine.settings import fit_to_device, fit_workers
@@ -37,7 +33,7 @@ from convnext_mm.evaluation.robustness import (
     read_error,
     summarise,
 )
-from convnext_mm.models.build import check_backbone
+from convnext_mm.models.build import check_backbone, load_model
 from convnext_mm.published.robustness import published_robustness
 from convnext_mm.utils.configs import type_name
 from convnext_mm.utils.errors import UserError
@@ -82,7 +78,6 @@ def main(args: argparse.Namespace) -> None:
     with contextlib.redirect_stdout(sys.stderr):
         if left:
             trust_pickles(args.trust_checkpoint)
-            register_loader()
             _measure(study.measure(cfg, args.checkpoint), left, out, name)
         facts, text = study.report({cell: study.read(out, cell, name) for cell in study.cells}, name, out)
         for ending, content in (('json', json.dumps(dict(model=name, **facts), indent=1)), ('md', text)):
@@ -99,7 +94,7 @@ def _study_classifier(cfg, args):
         raise UserError('--data is missing: the folder with the variants of ImageNet (see docs/robustness.md)')
 
     def measure(cfg, checkpoint):
-        model = _load(cfg, checkpoint)
+        model = load_model(cfg.model, checkpoint)[0].to(get_device())
         return lambda cell, show: dict(zip(('labels', 'predicted'), predict_cell(model, cfg, cell, show)))
 
     def report(errors, name, out):
@@ -124,9 +119,7 @@ def _study_corruptions(cfg, args):
     fit_to_device(cfg)
 
     def measure(cfg, checkpoint):
-        model = revert_sync_batchnorm(MODELS.build(cfg.model))
-        load_model(model, checkpoint)
-        model.to(get_device()).eval()
+        model = load_model(cfg.model, checkpoint)[0].to(get_device())
         # Evaluators tell all of each cell.
         MMLogger.get_current_instance().setLevel('WARNING')
         return lambda cell, show: dict(figures=corruptions.measure_cell(model, cfg, cell, show))
@@ -151,16 +144,6 @@ def _digest_settings(cfg):
     """Return the beginning of the SHA-256 of what a config says of the model and its test, loading left out."""
     settings = [cfg.model, cfg.test_dataloader.dataset, cfg.test_evaluator]
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def _load(cfg, checkpoint):
-    """Return the model of a config with a checkpoint's weights, all of them."""
-    model = MODELS.build(cfg.model)
-    try:
-        load_checkpoint(model, checkpoint, map_location='cpu', strict=True)
-    except RuntimeError as error:
-        raise UserError(f'{checkpoint} does not fit the model of {cfg.filename}: {error}') from error
-    return model.to(get_device()).eval()
 
 
 def transforms_for(cfg, cell) -> list:

@@ -18,10 +18,11 @@ from torch.nn.modules.module import register_module_module_registration_hook
 from convnext_mm.checkpoint.download import locate
 from convnext_mm.checkpoint.errors import CheckpointError, naming_file
 from convnext_mm.checkpoint.files import read
-from convnext_mm.checkpoint.fit import VERIFIED
+from convnext_mm.checkpoint.fit import VERIFIED, Differences
 from convnext_mm.checkpoint.loadable import LoadableBackbone
-from convnext_mm.checkpoint.state_dicts import find_convnexts, find_state_dict, with_mm_heads
+from convnext_mm.checkpoint.state_dicts import BACKBONE, find_convnexts, find_state_dict, with_mm_heads
 from convnext_mm.checkpoint.whole_model import fit_model, unwrap_model
+from convnext_mm.utils.errors import describe_error
 
 
 def register_loader() -> None:
@@ -73,7 +74,8 @@ def load_checkpoint(model: nn.Module, source: str | Path, training: bool = False
     """Load a checkpoint into a model, strictly.
 
     Args:
-        model (nn.Module): A detector or segmentor with a ``convnext_mm.ConvNeXt``, or the backbone itself.
+        model (nn.Module): A detector, segmentor or classifier of mm's, or a backbone. Where no part of it is a backbone
+            of this project, the file may hold more than the model.
         source (str): A path, an address or a short name.
         training (bool): Head tensors that depend on the number of classes may have another shape; they keep their
             initial values, and a warning names them. Defaults to False.
@@ -88,8 +90,28 @@ def load_checkpoint(model: nn.Module, source: str | Path, training: bool = False
     with naming_file(source):
         state_dict, _ = find_state_dict(content)
     content['state_dict'] = fit_model(model, state_dict, training, source)
-    unwrap_model(model).load_state_dict(content['state_dict'], strict=False)
+    with naming_file(source):
+        _load_whole(unwrap_model(model), content['state_dict'])
     return content
+
+
+def _load_whole(model, state_dict):
+    """Load a state dict into a model; raise unless each tensor of the model gets a value.
+
+    A model of other libraries' parts is checked here alone: its layers may rename and resize what they load, so nothing
+    can be compared before.
+    """
+    if not state_dict.keys() & model.state_dict().keys():
+        # Of a backbone alone, from the file of a whole model.
+        state_dict = {name.removeprefix(BACKBONE): tensor for name, tensor in state_dict.items()
+                      if name.startswith(BACKBONE)}
+    try:
+        lacking = model.load_state_dict(state_dict, strict=False).missing_keys
+    except RuntimeError as error:  # Of another shape.
+        raise CheckpointError(describe_error(error)) from error
+    # Files of old versions of torch lack these counters.
+    missing = [name for name in lacking if not name.endswith('num_batches_tracked')]
+    Differences(missing, [], {}).raise_any(None)
 
 
 def load_from_convnext_mm(filename: str | Path, map_location: str | torch.device | None = None) -> dict:

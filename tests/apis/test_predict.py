@@ -193,6 +193,7 @@ def test_score_threshold(checkpoints, photos, tmp_path):
     ('detector', ['--precision', 'bfloat16'], 'this processor has no instructions for it'),
     ('detector', ['--device', 'toaster'], "--device 'toaster' cannot be used here"),
     ('detector', ['--out-dir', 'photos/a.png'], "--out-dir 'photos/a.png"),
+    ('segmentor', ['--cfg-options', 'model.decode_head.type=NoHead'], 'the model of the config cannot be built: KeyE'),
     ('detector', ['gone*.jpg'], "input 'gone*.jpg' is no file, and matches none")])
 def test_mistakes(kind, arguments, message, checkpoints, photos, capsys, monkeypatch):
     monkeypatch.chdir(photos.parent)

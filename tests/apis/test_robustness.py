@@ -126,7 +126,7 @@ def test_models_that_do_not_fit_are_refused(folder, monkeypatch, capsys):
     torch.save(state, 'model.pth')
     forget_instances()
     assert run_command('robustness', arguments) == 2
-    assert 'model.pth does not fit the model of' in capsys.readouterr().err.splitlines()[-1]
+    assert 'model.pth: 1 missing: head.fc.bias' in capsys.readouterr().err.splitlines()[-1]
     assert not list(folder.glob('**/imagenet-r.json'))
 
 

@@ -190,3 +190,35 @@ def test_upernet_of_transformers(arch, width, auxiliary, classes, change, ending
         parameter.fill_(7.)
     theirs.load_state_dict(back, strict=True)
     assert torch.equal(theirs(images).logits, wanted)
+
+
+class Other(torch.nn.Module):
+    """A model without a backbone of this project."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2))
+        self.head = torch.nn.Linear(2, 3)
+
+
+def without(*ends):
+    return lambda state: {name: tensor for name, tensor in state.items() if not name.endswith(ends)}
+
+
+@pytest.mark.parametrize(('change', 'message'), [
+    (without('num_batches_tracked'), None), (lambda state: dict(state, more=torch.ones(1)), None),
+    (without('head.bias'), r'1 missing: head\.bias'), (without('running_var'), r'1 missing: backbone\.1\.running_var'),
+    (lambda state: {f'module.net.{name}': tensor for name, tensor in state.items()}, r'8 missing: backbone\.0\.weight'),
+    (lambda state: dict(state, **{'head.bias': torch.ones(4)}), r'size mismatch for head\.bias')])
+def test_models_of_other_libraries_get_all_their_weights(change, message, tmp_path):
+    saved, model = Other(), Other()
+    torch.save(dict(state_dict=change(saved.state_dict())), tmp_path / 'file.pth')
+    if message:
+        with pytest.raises(CheckpointError, match=rf'file\.pth: .*{message}'):
+            load_checkpoint(model, tmp_path / 'file.pth')
+        return
+    load_checkpoint(model, tmp_path / 'file.pth')
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in saved.state_dict().items())
+    # A part takes its own weights from the file of the whole.
+    load_checkpoint(model := Other().backbone, tmp_path / 'file.pth')
+    assert torch.equal(model[0].weight, saved.backbone[0].weight)

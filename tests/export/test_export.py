@@ -106,6 +106,8 @@ REFUSED = (
      r'model\.roi_head\.bbox_head\.bbox_coder\.clip_border=False cannot be exported: taken is True'),
     ('mask_rcnn', 'm.onnx', ('--cfg-options', 'model.test_cfg.rpn.nms.max_num=9'),
      r'model\.test_cfg\.rpn\.nms\.max_num cannot be exported'),
+    ('upernet', 'm.onnx', ('--cfg-options', 'model.decode_head.colour=red'),
+     r'the model of the config cannot be built: TypeError: .*colour'),
     ('other checkpoint', 'm.onnx', (), r'the checkpoint holds a|does not fit'),
     ('head', 'm.onnx', (), r'model\.decode_head=APCHead cannot be exported to \.onnx'),
 )

@@ -8,12 +8,12 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
-from mmengine.registry import DATASETS, MODELS
+from mmengine.registry import DATASETS
 from PIL import Image
 
-from convnext_mm.checkpoint.mmengine_loader import load_checkpoint
 from convnext_mm.datasets.preflight import check_data, warn
 from convnext_mm.drawing import UNLABELLED, Classes, Instances, choose_palette, draw_panels, load_image, read_sample
+from convnext_mm.models.build import load_model
 from convnext_mm.utils.configs import is_classifier
 from convnext_mm.utils.progress import Bar
 from convnext_mm.utils.scopes import set_default_scope
@@ -78,9 +78,7 @@ def predict_samples(cfg: Config, checkpoint: str | Path, accelerator: bool = Tru
     warn(check_data(cfg, ('test',)))
     set_default_scope(cfg)
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
-    model = MODELS.build(cfg.model)
-    load_checkpoint(model, str(checkpoint))
-    model.to(get_device() if accelerator else 'cpu').eval()
+    model = load_model(cfg.model, checkpoint)[0].to(get_device() if accelerator else 'cpu')
     names = list(dataset.metainfo['classes'])
     palette = choose_palette(dataset.metainfo.get('palette'), len(names))
     worst, count = find_worst(model, dataset, names, CLASSIFIED if is_classifier(model) else CHECKED)
