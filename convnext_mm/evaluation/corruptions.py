@@ -117,7 +117,7 @@ def measure_cell(model: Any, cfg: Any, cell: Cell, show: Callable[[float], None]
         show (Callable): Called with the share that is done.
 
     Raises:
-        UserError: An image cannot be corrupted.
+        UserError: An image cannot be corrupted, or there is no figure.
     """
     loader, evaluator = copy.deepcopy(cfg.test_dataloader), copy.deepcopy(cfg.test_evaluator)
     if cell.corruption:
@@ -135,7 +135,11 @@ def measure_cell(model: Any, cfg: Any, cell: Cell, show: Callable[[float], None]
         # From a worker it comes with the worker's traceback.
         raise UserError(str(error).strip().splitlines()[-1].split('UserError: ')[-1]) from None
     named = (name_figure(key, value, False) for key, value in evaluator.evaluate(len(batches.dataset)).items())
-    return {name: value for name, value, _ in named if isinstance(value, (int, float)) and value == value}
+    figures = {name: value for name, value, _ in named if isinstance(value, (int, float)) and value == value}
+    if not figures:
+        raise UserError('test_evaluator measures nothing on the images of test_dataloader: these need annotations, and '
+                        'it must not have format_only')
+    return figures
 
 
 def read_figures(folder: str | Path, cell: Cell, model: str) -> dict[str, float] | None:
@@ -145,7 +149,7 @@ def read_figures(folder: str | Path, cell: Cell, model: str) -> dict[str, float]
         UserError: They are of another model, or cannot be read.
     """
     return read_cell(folder, cell, model,
-                     lambda stored: {name: float(value) for name, value in stored['figures'].items()})
+                     lambda stored: {name: float(value) for name, value in stored['figures'].items()} or None)
 
 
 def summarise(measured: Mapping[Cell, Mapping[str, float]]) -> dict:

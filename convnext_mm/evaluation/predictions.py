@@ -163,7 +163,7 @@ def read_predictions(path: str | Path) -> Predictions:
         content = _read_json(path / INDEX_FILE)
         if not isinstance(content, dict):
             raise UserError(f'{path / INDEX_FILE} is not what {command("test")} --out writes: expected a JSON object')
-        return Predictions(content.get('info', {}), content.get('images'), content.get('categories'), None)
+        return _take(path, content, None)
     if not path.exists():
         raise UserError(f'predictions {str(path)!r} do not exist; expected what {command("test")} --out stored')
     if path.suffix in PICKLES:
@@ -172,11 +172,35 @@ def read_predictions(path: str | Path) -> Predictions:
     if isinstance(content, list):
         content = dict(annotations=content)
     annotations = content.get('annotations') if isinstance(content, dict) else None
-    if not isinstance(annotations, list) or not all(
-            isinstance(a, dict) and {'image_id', 'category_id', 'bbox', 'score'} <= a.keys() for a in annotations):
+    wrong = next((entry for entry in annotations if not _is_result(entry)), None) if isinstance(
+        annotations, list) else 'none'
+    if wrong is not None:
         raise UserError(f"predictions {str(path)!r} are not COCO's: expected annotations with image_id, category_id, "
-                        'bbox and score')
-    return Predictions(content.get('info', {}), content.get('images'), content.get('categories'), annotations)
+                        f'bbox (4 numbers) and score, and masks as run lengths, got {str(wrong)[:200]}')
+    return _take(path, content, annotations)
+
+
+def _is_result(entry):
+    """Return whether an entry of a JSON file is one of COCO's results."""
+    if not isinstance(entry, dict) or not isinstance(entry.get('bbox'), list) or len(entry['bbox']) != 4:
+        return False
+    score, mask = entry.get('score'), entry.get('segmentation')
+    return (isinstance(entry.get('image_id'), (int, float, str)) and score == score
+            and all(isinstance(number, (int, float)) for number in (*entry['bbox'], score, entry.get('category_id')))
+            and (not mask or isinstance(mask, dict) and {'size', 'counts'} <= mask.keys()))
+
+
+def _take(path, content, annotations):
+    """Return the content of a JSON file as ``Predictions``, after a check of what is not yet checked."""
+    for name, keys in (('images', {'id'}), ('categories', {'id', 'name'})):
+        entries = content.get(name)
+        if entries is not None and not (isinstance(entries, list) and all(
+                isinstance(entry, dict) and keys <= entry.keys() for entry in entries)):
+            raise UserError(f'predictions {str(path)!r} are not what {command("test")} --out writes: expected {name} '
+                            f'as a list of objects with {" and ".join(sorted(keys))}')
+    info = content.get('info')
+    return Predictions(info if isinstance(info, dict) else {}, content.get('images'), content.get('categories'),
+                       annotations)
 
 
 def _read_dump(path):

@@ -35,10 +35,11 @@ def describe_run(config: str | Path, source: str, path: str | Path, multi_scale:
 
 
 def describe_weights(weights: dict | None) -> str:
-    """Return in words where weights come from; ``weights`` are those of :func:`describe_run`."""
-    if not weights:
+    """Return in words where weights come from; ``weights`` are those of :func:`describe_run`, or part of them."""
+    if not isinstance(weights, dict) or 'source' not in weights:
         return 'not stored with the predictions'
     facts = [f'published as {weights["published_as"]}'] if 'published_as' in weights else []
     facts += [f'{name} {weights[key]}' for key, name in (('epoch', 'epoch'), ('iter', 'iteration'), ('time', 'saved'))
               if weights.get(key)]
-    return f'{weights["source"]} ({", ".join([*facts, "sha256 " + weights["sha256"][:12]])})'
+    facts += [f'sha256 {weights["sha256"][:12]}'] if 'sha256' in weights else []
+    return weights['source'] + (f' ({", ".join(facts)})' if facts else '')

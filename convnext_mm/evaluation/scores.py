@@ -136,7 +136,11 @@ def _compare(key, value, row, multi_scale):
 
 
 def name_figure(key: str, value: Any, multi_scale: bool) -> tuple[str, Any, str | None]:
-    """Return a figure's name in a table, its value (COCO's in percent), and its published key or None."""
+    """Return a figure's name in a table, its value (COCO's in percent), and its published key or None.
+
+    Numbers of NumPy and torch, which metrics of mm's return, become Python's own, as JSON takes them.
+    """
+    value = value.tolist() if hasattr(value, 'tolist') else value
     # mmdet puts the name of a part of a ConcatDataset before its figures.
     part, _, rest = key.rpartition('coco/')
     for kind, word in (('bbox', 'box'), ('segm', 'mask')):

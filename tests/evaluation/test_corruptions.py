@@ -1,9 +1,12 @@
 """The corruptions of detectors' and segmentors' images, and the means that follow from the figures."""
 import json
+from argparse import Namespace
 
 import numpy as np
 import pytest
 from mmengine.config import ConfigDict
+from mmengine.evaluator import BaseMetric
+from mmengine.registry import METRICS
 
 from convnext_mm.evaluation import corruptions
 from convnext_mm.evaluation.cells import Cell, store_cell
@@ -26,6 +29,35 @@ def corrupt(name, severity=3, **settings):
     after = CorruptImage(name, severity)(results)['img']
     assert (after.shape, after.dtype) == (before.shape, before.dtype) and after.flags['C_CONTIGUOUS']
     return before, after
+
+
+@METRICS.register_module()
+class GivenFigures(BaseMetric):
+    """Measures what it is given."""
+
+    def __init__(self, figures):
+        super().__init__()
+        self.figures = figures
+
+    def process(self, data_batch, data_samples):
+        self.results.append(0)
+
+    def compute_metrics(self, results):
+        return self.figures
+
+
+@pytest.mark.parametrize(('given', 'figures'), [
+    (dict(mIoU=np.float32(40), aAcc=float('nan'), table='text'), dict(mIoU=40)), ({}, None),
+    ({'coco/bbox_mAP': -1.}, None)])
+def test_figures_of_a_cell_are_its_numbers(given, figures):
+    cfg = ConfigDict(test_evaluator=dict(type='GivenFigures', figures=given), test_dataloader=dict(
+        dataset=[1, 2], batch_size=1, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False)))
+    model = Namespace(test_step=lambda batch: [])
+    if figures is None:
+        with pytest.raises(UserError, match='test_evaluator measures nothing'):
+            corruptions.measure_cell(model, cfg, make_cells(True)[0])
+    else:
+        assert corruptions.measure_cell(model, cfg, make_cells(True)[0]) == figures
 
 
 def test_corruptions_are_those_of_the_library():
@@ -119,6 +151,8 @@ def test_figures_equal_an_independent_computation(tmp_path):
     for cell in cells:
         figures = {'box AP': 90 * draw.random(), 'box AP50': 1., 'mask AP': 0. if not cell.corruption else 1.}
         store_cell(tmp_path, cell, 'm', dict(figures=figures))
+    store_cell(tmp_path / 'none', cells[0], 'm', dict(figures={}))
+    assert corruptions.read_figures(tmp_path / 'none', cells[0], 'm') is None, 'it is measured again'
     found = summarise({cell: corruptions.read_figures(tmp_path, cell, 'm') for cell in cells})
     stored = {file.stem: json.loads(file.read_text())['figures']['box AP'] for file in tmp_path.glob('*/*.json')}
     clean = stored.pop('clean')

@@ -248,7 +248,35 @@ def without_scores(content):
     return "are not COCO's"
 
 
-@pytest.mark.parametrize('change', [without_image, with_other_image, with_other_class, without_masks, without_scores])
+def wrong_result(**settings):
+    """Return a change of the first result."""
+    def change(content):
+        content['annotations'][0].update(settings)
+        return "are not COCO's: expected annotations with image_id"
+    change.__name__ = str(settings)
+    return change
+
+
+def wrong_list(name, entries):
+    """Return a change of a list as a whole."""
+    def change(content):
+        content[name] = entries
+        return f'expected {name} as a list of objects with id'
+    change.__name__ = f'{name} {entries}'
+    return change
+
+
+WRONG = (
+    *(wrong_result(**settings) for settings in (
+        dict(image_id=[1]), dict(category_id='1'), dict(category_id=None), dict(bbox=[1, 2, 3]), dict(bbox='abcd'),
+        dict(bbox=[1, 2, '3', 4]), dict(score=None), dict(score='.5'), dict(score=float('nan')),
+        dict(segmentation=[[1, 1, 5, 1, 5, 5]]), dict(segmentation=dict(size=[9, 9])))),
+    wrong_list('images', [1]), wrong_list('images', [{}]), wrong_list('images', 3), wrong_list('categories', {}),
+    wrong_list('categories', [dict(id=1)]))
+
+
+@pytest.mark.parametrize('change', [without_image, with_other_image, with_other_class, without_masks, without_scores,
+                                    *WRONG], ids=lambda change: change.__name__)
 def test_other_detections_are_refused(change, runs, files, tmp_path, capsys):
     content = json.loads(runs['detector'][1].read_text())
     message = change(content)
@@ -401,6 +429,26 @@ def test_detectors_have_no_published_multi_scale_figure():
     run = dict(config='c.py', protocol='multi-scale', weights=None)
     content = figures.make_scores(run, [Tested(5000, 5000, 'a')], {'coco/bbox_mAP': .5}, (), row)
     assert content['figures'][0]['measured'] == 50 and content['figures'][0]['published'] is None
+
+
+def test_figures_of_other_metrics_are_written(tmp_path):
+    """mmseg's own has NumPy's numbers, mmpretrain's matrix of confusion is a tensor."""
+    run = dict(config='c.py', protocol='single-scale', weights=None)
+    measured = {'mIoU': np.float32(47), 'aAcc': np.float32('nan'), 'coco/bbox_mAP': np.float64(.5),
+                'confusion_matrix/result': torch.eye(2)}
+    content = figures.make_scores(run, [Tested(2, 2, 'a')], measured, (), figures.find_reference('none', ''))
+    figures.write_scores(content, tmp_path)
+    written = json.loads((tmp_path / 'evaluation.json').read_text())
+    assert [figure['measured'] for figure in written['figures']] == [47, None, 50, [[1, 0], [0, 1]]]
+    assert 'mIoU' in figures.format_scores(content)
+
+
+@pytest.mark.parametrize(('weights', 'words'), [
+    (None, 'not stored'), ('a.pth', 'not stored'), ({}, 'not stored'), (dict(source='a.pth'), 'a.pth'),
+    (dict(source='a.pth', epoch=3), 'a.pth (epoch 3)')])
+def test_weights_of_which_little_is_stored(weights, words):
+    """As predict stores them, or as another program does."""
+    assert describe_weights(weights).startswith(words)
 
 
 def test_official_weights_are_told_by_name(tmp_path):

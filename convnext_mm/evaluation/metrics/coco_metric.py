@@ -82,7 +82,7 @@ class CocoMetric(BaseCocoMetric):
         if predictions.categories is not None:
             compare_categories(path, {i: self._coco_api.cats[i]['name'] for i in ids},
                                {category['id']: category['name'] for category in predictions.categories})
-        if 'segm' in self.metrics and not all('segmentation' in a for a in predictions.annotations or ()):
+        if 'segm' in self.metrics and not all(a.get('segmentation') for a in predictions.annotations or ()):
             raise UserError(f'predictions {path!r} lack masks (segmentation), which the config evaluates: set '
                             'test_evaluator.metric=bbox by --cfg-options for boxes alone')
         if predictions.by_label:
