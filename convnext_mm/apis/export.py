@@ -94,7 +94,9 @@ def make_shrink(args: argparse.Namespace, cfg: Any, subject: Subject) -> Callabl
 
 def main(args: argparse.Namespace) -> None:
     """Export by a command line (see `tools/export.py`)."""
-    cfg, form, out = load_config(args), find_format(args.out), Path(args.out)
+    # Images are calibrated after the steps of the test.
+    cfg = load_config(args, *(['test_dataloader'] if args.int8 else []))
+    form, out = find_format(args.out), Path(args.out)
     check_arguments(args, cfg.model)
     if args.nms:
         suppress_hard(cfg.model)

@@ -102,7 +102,7 @@ def write_images(folder, info, images, categories):
 def check_arguments(args, model):
     """Raise an ``ArgumentValueError`` for a number out of its range, or one that the model has no use for."""
     for name, value, low, high in (('batch-size', args.batch_size, 1, None), ('score-thr', args.score_thr, 0, 1)):
-        if value is not None and (value < low or high is not None and value > high):
+        if value is not None and not low <= value <= (high or value):
             raise ArgumentValueError(f'--{name} must be {f"from {low} to {high}" if high else f"{low} or more"}, '
                                      f'got {value}')
     if args.score_thr is not None and is_segmentor(model):

@@ -31,7 +31,7 @@ def find_images(inputs: Sequence[str], out_dir: str | Path) -> list[Path]:
         path = Path(name).expanduser()
         if path.is_file():
             found = [path]
-        elif path.is_dir():
+        elif name and path.is_dir():
             found = list(_walk(path))
         else:
             found = sorted(filter(_is_image, map(Path, glob.glob(str(path), recursive=True))))

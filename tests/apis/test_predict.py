@@ -189,11 +189,13 @@ def test_score_threshold(checkpoints, photos, tmp_path):
 @pytest.mark.parametrize(('kind', 'arguments', 'message'), [
     ('detector', ['--batch-size', '0'], '--batch-size must be 1 or more, got 0'),
     ('detector', ['--score-thr', '1.5'], '--score-thr must be from 0 to 1, got 1.5'),
+    ('detector', ['--score-thr', 'nan'], '--score-thr must be from 0 to 1, got nan'),
     ('segmentor', ['--score-thr', '.5'], '--score-thr is for detectors'),
     ('detector', ['--precision', 'bfloat16'], 'this processor has no instructions for it'),
     ('detector', ['--device', 'toaster'], "--device 'toaster' cannot be used here"),
     ('detector', ['--out-dir', 'photos/a.png'], "--out-dir 'photos/a.png"),
     ('segmentor', ['--cfg-options', 'model.decode_head.type=NoHead'], 'the model of the config cannot be built: KeyE'),
+    ('detector', [''], "input '' has no images"),
     ('detector', ['gone*.jpg'], "input 'gone*.jpg' is no file, and matches none")])
 def test_mistakes(kind, arguments, message, checkpoints, photos, capsys, monkeypatch):
     monkeypatch.chdir(photos.parent)

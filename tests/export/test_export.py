@@ -92,6 +92,7 @@ REFUSED = (
     ('upernet', 'm.onnx', ('--images', 'none.png'), r"--images: 'none\.png' is no file"),
     ('upernet', 'm.onnx', ('--part', 'backbone', '--logits'), r'--logits is for whole segmentors'),
     ('upernet', 'm.xml', ('--int8',), r'--int8 is for whole models in \.onnx'),
+    ('upernet', 'm.onnx', ('--int8', '--cfg-options', 'test_dataloader=None'), r'has no test_dataloader'),
     ('upernet', 'm.onnx', ('--int8', '--half'), r'--half is for files in float'),
     ('upernet', 'm.pt2', ('--half',), r'--half is for \.onnx and \.xml'),
     ('upernet', 'm.onnx', ('--nms', 'hard'), r'--nms is for whole detectors'),
