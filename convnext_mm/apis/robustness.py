@@ -37,7 +37,7 @@ from convnext_mm.models.build import check_backbone, load_model
 from convnext_mm.published.robustness import published_robustness
 from convnext_mm.utils.configs import type_name
 from convnext_mm.utils.errors import UserError
-from convnext_mm.utils.files import check_place, whole_file
+from convnext_mm.utils.files import check_place, sha256, whole_file
 from convnext_mm.utils.progress import Line, clock
 from convnext_mm.visualization.corruptions import draw_corruptions
 
@@ -72,7 +72,7 @@ def main(args: argparse.Namespace) -> None:
     with contextlib.redirect_stdout(sys.stderr):
         study = (_study_classifier if cfg.get('default_scope') == 'mmpretrain' else _study_corruptions)(cfg, args)
     file = locate(args.checkpoint)
-    name = f'{Path(file).name} (sha256 {_digest(file)}) of {args.config} ({_digest_settings(cfg)})'
+    name = f'{Path(file).name} (sha256 {sha256(file)[:16]}) of {args.config} ({_digest_settings(cfg)})'
     # Results of another model are found before anything is computed.
     left = [cell for cell in study.cells if study.read(out, cell, name) is None]
     with contextlib.redirect_stdout(sys.stderr):
@@ -129,15 +129,6 @@ def _study_corruptions(cfg, args):
         draw_corruptions(summary, name, out / 'robustness.png')
         return dict(figures=summary), f'{corruptions.format_summary(summary)}\n\n{out / "robustness.png"}'
     return Study(corruptions.make_cells(args.quick), measure, corruptions.read_figures, report)
-
-
-def _digest(file):
-    """Return the beginning of a file's SHA-256."""
-    digest = hashlib.sha256()
-    with open(file, 'rb') as content:
-        while block := content.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()[:16]
 
 
 def _digest_settings(cfg):

@@ -22,6 +22,7 @@ from rich.filesize import decimal
 from convnext_mm.checkpoint.errors import CheckpointError, Refused
 from convnext_mm.checkpoint.files import read
 from convnext_mm.published.weights import weights
+from convnext_mm.utils.files import sha256
 from convnext_mm.utils.progress import Bar, Line
 
 MIRROR = 'CONVNEXT_MM_MIRROR'
@@ -198,12 +199,9 @@ def _check(part, address, name):
             read(part)
         expected = _CHECKSUM.search(name)
         if expected:
-            with open(part, 'rb') as file:
-                digest = hashlib.sha256()
-                while chunk := file.read(_CHUNK):
-                    digest.update(chunk)
-            if not digest.hexdigest().startswith(expected[1]):
-                raise CheckpointError(f'its SHA-256 is {digest.hexdigest()}, its name promises {expected[1]}...')
+            found = sha256(part)
+            if not found.startswith(expected[1]):
+                raise CheckpointError(f'its SHA-256 is {found}, its name promises {expected[1]}...')
     except CheckpointError as error:
         part.unlink()
         raise CheckpointError(f'what came from {address} was thrown away: {error}') from error

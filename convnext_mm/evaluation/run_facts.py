@@ -1,9 +1,9 @@
 """Tell what was run: the config, the protocol, and where the weights come from."""
-import hashlib
 from pathlib import Path
 
 from convnext_mm.checkpoint.files import read
 from convnext_mm.published.weights import of_file
+from convnext_mm.utils.files import sha256
 
 
 def describe_run(config: str | Path, source: str, path: str | Path, multi_scale: bool,
@@ -25,11 +25,7 @@ def describe_run(config: str | Path, source: str, path: str | Path, multi_scale:
     # Checkpoints that mmengine wrote have this record, official ones do not.
     meta = meta if isinstance(meta, dict) else {}
     weights.update((key, meta[key]) for key in ('epoch', 'iter', 'time') if isinstance(meta.get(key), (int, str)))
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    weights['sha256'] = digest.hexdigest()
+    weights['sha256'] = sha256(path)
     run = dict(config=str(config), protocol='multi-scale' if multi_scale else 'single-scale', weights=weights)
     return run if precision == 'float32' else dict(run, precision=precision)
 

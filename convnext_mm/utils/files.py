@@ -1,5 +1,6 @@
-"""Write files and folders whole or not at all, and check beforehand that they can be written."""
+"""Write files and folders whole or not at all, check beforehand that they can be written, and tell files apart."""
 import contextlib
+import hashlib
 import os
 import shutil
 import tempfile
@@ -108,6 +109,15 @@ def replace_folder(new: str | Path, path: str | Path) -> None:
         old.unlink()
     elif is_there:
         shutil.rmtree(old)
+
+
+def sha256(path: str | Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def png_name(image_path: str | Path, folder: str | Path) -> str:

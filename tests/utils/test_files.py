@@ -141,3 +141,9 @@ def test_a_folder_that_cannot_be_replaced_stays(tmp_path):
     ('elsewhere/1.jpg', 'd/img', '1.png'), ('d/img/1.jpg', '', '1.png')])
 def test_names_of_pngs(path, folder, name):
     assert files.png_name(path, folder) == name
+
+
+def test_sha256(tmp_path):
+    (tmp_path / 'a').write_bytes(b'abc')
+    # Of FIPS 180-2, appendix B.1.
+    assert files.sha256(tmp_path / 'a') == 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad'
