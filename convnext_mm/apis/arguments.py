@@ -181,7 +181,7 @@ def show_layer_decay(parser):
     Prints the groups of the optimizer and draws their rates over depth; needs no data and no weights.
     """
     parser.add_argument('config', help='path of a config, or its name, such as mmdet::FAMILY/NAME.py')
-    parser.add_argument('--out', default='layer_decay.png', metavar='FILE', help='the picture (default: %(default)s)')
+    parser.add_argument('--out', default='layer_decay.png', metavar='FILE', help='the picture, a PNG (%(default)s)')
 
 
 def convert_checkpoint(parser):
@@ -229,7 +229,7 @@ def roadmap(parser):
     parser.add_argument('--data', choices=('drawn', 'imagenet'), default='drawn',
                         help='drawn shapes, in an eighth of the width at 64x64, or data/imagenet (%(default)s)')
     parser.add_argument('--work-dir', default='work_dirs/roadmap', help='folder of the trainings (%(default)s)')
-    parser.add_argument('--out', default='roadmap.png', metavar='FILE', help='the picture (%(default)s)')
+    parser.add_argument('--out', default='roadmap.png', metavar='FILE', help='the picture, a PNG (%(default)s)')
     parser.add_argument('--json', action='store_true', help='print JSON')
 
 

@@ -16,6 +16,7 @@ from convnext_mm.published.roadmap import REGIMES, STEPS, find_step
 from convnext_mm.utils.errors import UserError
 from convnext_mm.utils.files import check_place
 from convnext_mm.utils.progress import Line, clock
+from convnext_mm.visualization.figures import check_figure
 from convnext_mm.visualization.report.runs import read_run
 from convnext_mm.visualization.roadmap import draw_roadmap
 
@@ -107,7 +108,7 @@ def main(args: argparse.Namespace) -> int:
     """Train as asked, then print the table, draw the picture, and print its path; return the exit code."""
     numbers = parse_steps(args.train or [])
     data, work_dir = DATA[args.data], Path(args.work_dir, args.data)
-    check_place('--out', args.out)
+    check_figure('--out', args.out)
     if numbers:
         check_place('--work-dir', args.work_dir, is_folder=True)
     with contextlib.redirect_stdout(sys.stderr):

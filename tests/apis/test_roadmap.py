@@ -126,6 +126,7 @@ ERRORS = [
     (['--train', '0', '--data', 'imagenet'], 'data/imagenet does not exist'),
     (['--regime', 'resnet101'], 'resnet50.*resnet200'),
     (['--data', 'coco'], 'drawn.*imagenet'),
+    (['--out', 'figure.svg'], "--out 'figure.svg' must end in .png"),
 ]
 
 

@@ -154,6 +154,7 @@ MISTAKES = [
      'c.py has optim_wrapper.constructor=Other, so no'),
     ("optim_wrapper = dict(constructor='convnext_mm.LayerDecayOptimWrapperConstructor')", 'p.png', 'c.py has no model'),
     (None, 'c.py/p.png', "--out '.*c.py/p.png' cannot be written: .*c.py is not a folder"),
+    (None, 'p.pdf', "--out '.*p.pdf' must end in .png"),
     (None, 'gone.py', "config 'gone.py' does not exist")]
 
 
