@@ -32,7 +32,7 @@ PICTURES = 'pictures'
 #: Page about the trainings, below the folder of the demo.
 REPORT = 'report.html'
 #: Images for training and for validation, of a whole run and of a quick one.
-DATA = {'classes': ((1200, 120), (16, 8)), 'coco': ((160, 40), (8, 4)), 'ade': ((160, 40), (8, 4))}
+DATA = {'classes': ((1500, 120), (16, 8)), 'coco': ((160, 40), (8, 4)), 'ade': ((160, 40), (8, 4))}
 #: Lines of a failed step's log that are shown.
 TAIL = 25
 #: mmengine's lines: `Epoch(train)  [2][10/40]  ...  eta: 0:05:47  ...  loss: 1.2345`, `Iter(test) [10/40]  eta: ...`.
