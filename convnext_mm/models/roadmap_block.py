@@ -26,6 +26,19 @@ class Pointwise(nn.Linear):
         return F.conv2d(x, self.weight[:, :, None, None], self.bias)
 
 
+class Projection(nn.Conv2d):
+    """A 1x1 convolution that takes every ``stride``-th pixel by hand.
+
+    oneDNN's own strided one, of fewer than 8 channels in channels-last, writes beyond its memory on processors with
+    AVX2 (seen with PyTorch 2.1 and 2.13).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the result."""
+        rows, columns = self.stride
+        return F.conv2d(x[:, :, ::rows, ::columns], self.weight, self.bias)
+
+
 def make_norm(design: Design, channels: int) -> nn.Module:
     """Return a norm of images ``(N, channels, H, W)``."""
     return nn.BatchNorm2d(channels) if design.norm == 'BN' else LayerNorm2d(channels)
@@ -101,7 +114,7 @@ class RoadmapBlock(nn.Module):
         self.gamma = nn.Parameter(torch.full((channels,), float(scale))) if scale else None
         self.drop_path = DropPath(drop_path_rate)
         self.shortcut = nn.Sequential(
-            nn.Conv2d(in_channels, channels, 1, stride, bias=design.norm != 'BN'), make_norm(design, channels)
+            Projection(in_channels, channels, 1, stride, bias=design.norm != 'BN'), make_norm(design, channels)
         ) if stride > 1 or in_channels != channels else nn.Identity()
         self.act = make_activation(design) if design.activations == 'all' else nn.Identity()
 

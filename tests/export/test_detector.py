@@ -51,7 +51,9 @@ def test_graph_finds_what_mmdet_finds(name, options):
             expected, found = predict(model, images), detector(model).graphs[0](images)
         comparison([part.numpy() for part in expected], [part.numpy() for part in found])
         count = int(found[3][0])
-        torch.testing.assert_close(found[0][0, :count], expected[0], rtol=1e-4, atol=1e-3)
+        # Two whose scores are equal but for rounding stand in either order.
+        apart = torch.cdist(found[0][0, :count], expected[0], p=torch.inf)
+        assert count == len(expected[0]) and max(apart.amin(0).max(), apart.amin(1).max()) < 1e-2
         assert not found[0][0, count:].any() and not found[1][0, count:].any() and not found[2][0, count:].any()
     assert comparison.number >= 10 and len(comparison.classes) >= 3 and not comparison.remark()
 

@@ -1,5 +1,7 @@
 """The networks between ResNet and ConvNeXt: what each step does, and both ends against the libraries that have them."""
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from convnext_mm.published import roadmap
 from convnext_mm.published.archs import ARCHS
 from convnext_mm.published.roadmap import ENDS, REGIMES, STEPS, Both, design_of, find_step
 from tests.helpers.models import randomise, relative_difference
+from tests.helpers.paths import ROOT
 
 NAMES = [step.name for step in STEPS]
 LAST = len(STEPS) - 1
@@ -267,6 +270,16 @@ def test_every_parameter_learns_and_outputs_are_contiguous(step):
         assert all(o.is_contiguous() for o in outputs)
         sum((o * torch.rand_like(o)).sum() for o in outputs).backward()
         assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_a_narrow_network_keeps_to_its_memory():
+    """oneDNN's strided 1x1 convolution of few channels does not, where it works with AVX2; glibc then aborts."""
+    code = ('import torch; from convnext_mm import ModernizedResNet\n'
+            'model = ModernizedResNet("resnet50", "fewer_norms", width_divisor=32)\n'
+            'model.to(memory_format=torch.channels_last)\n'
+            'for _ in range(10): sum(o.sum() for o in model(torch.rand(6, 3, 64, 64))).backward()')
+    ended = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT)
+    assert ended.returncode == 0, ended.stderr
 
 
 @pytest.mark.parametrize('step', [0, LAST])
