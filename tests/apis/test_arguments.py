@@ -10,7 +10,7 @@ from convnext_mm.apis.arguments import make_parser
     ('get_flops', ['c.py', '--shape', '3'], 'argument --shape: expected 2 arguments, H W: image size in pixels'),
     ('train', ['c.py', '--cfg-options'], 'expected at least one argument, KEY=VALUE: override settings of the config'),
     ('predict', ['c.py', 'c', 'i', '--device'], 'expected one argument, DEVICE: cpu, cuda:0 and so on'),
-    ('show_layer_decay', ['c.py', '--out'], 'FILE: the picture (default: layer_decay.png)')])
+    ('show_layer_decay', ['c.py', '--out'], 'FILE: the picture, a PNG (layer_decay.png)')])
 def test_an_option_without_its_value(command, arguments, message, capsys):
     with pytest.raises(SystemExit) as ended:
         make_parser(command).parse_args(arguments)

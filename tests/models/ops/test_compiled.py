@@ -83,9 +83,10 @@ def test_an_old_torch_is_refused_compilation():
 
 
 @needs_compiler
-def test_the_limit_of_recompilations_is_an_error(compilations, monkeypatch):
-    monkeypatch.setattr(torch._dynamo.config, 'recompile_limit', 2)
-    model = ConvNeXt(SMALL, compile=True)
-    model(torch.rand(1, 3, 64, 64))
-    with pytest.raises(Exception, match='fullgraph'):
-        model.double()(torch.rand(1, 3, 64, 64).double())
+def test_the_limit_of_recompilations_is_an_error(compilations):
+    # pytest's monkeypatch would leave the setting hidden from what is compiled afterwards.
+    with torch._dynamo.config.patch(recompile_limit=2):
+        model = ConvNeXt(SMALL, compile=True)
+        model(torch.rand(1, 3, 64, 64))
+        with pytest.raises(Exception, match='fullgraph'):
+            model.double()(torch.rand(1, 3, 64, 64).double())
