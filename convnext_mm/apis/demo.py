@@ -21,7 +21,7 @@ from convnext_mm.utils.progress import Line, clock
 from convnext_mm.utils.text import format_table
 
 #: Of a run on two cores of a machine that does nothing else, without a GPU.
-MINUTES = 16
+MINUTES = 11
 #: Models that are trained at a time. They are too small to gain from several cores each.
 CORES = os.cpu_count() or 1
 AT_ONCE = min(3, CORES)
