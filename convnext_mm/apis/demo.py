@@ -22,8 +22,8 @@ from convnext_mm.utils.text import format_table
 
 #: Of a run on two cores of a machine that does nothing else, without a GPU.
 MINUTES = 11
-#: Models that are trained at a time. They are too small to gain from several cores each.
 CORES = os.cpu_count() or 1
+#: Models that are trained at a time. They are too small to gain from several cores each.
 AT_ONCE = min(3, CORES)
 #: Works from a wheel as from a clone.
 COMMAND = ('python', '-m', 'convnext_mm')
@@ -112,8 +112,19 @@ def read_progress(line):
 
 
 def run_step(command, folder, log):
-    """Run a command in ``folder`` with its output in the file ``log``: a generator that gives its progress in short
-    while it runs, ends it when it is closed, and returns the seconds taken.
+    """Run a command in ``folder`` with its output in the file ``log``, showing its progress; return the seconds taken.
+
+    Raises:
+        StepFailed: After showing the end of the log.
+    """
+    seconds, = run_together({Path(log).stem: follow_step(command, folder, log)})
+    print(f'    done in {clock(seconds)}', flush=True)
+    return seconds
+
+
+def follow_step(command, folder, log, threads=None):
+    """Run a command as :func:`run_step`: a generator that gives its progress in short while it runs, ends it when it is
+    closed, and returns the seconds taken. ``threads`` are those of its OpenMP, where the user sets none.
 
     Raises:
         StepFailed: After showing the end of the log.
@@ -123,7 +134,7 @@ def run_step(command, folder, log):
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, 'w') as output, open(log, errors='replace') as written:
         process = subprocess.Popen([sys.executable, *command[1:]], cwd=folder, stdout=output, stderr=subprocess.STDOUT,
-                                   env={'OMP_NUM_THREADS': str(max(1, CORES // AT_ONCE)), **os.environ})
+                                   env={**({'OMP_NUM_THREADS': str(threads)} if threads else {}), **os.environ})
         try:
             running = True
             while running:
@@ -181,24 +192,24 @@ def read_metrics(test_dir):
 
 
 def train_and_test(model, folder, out, quick):
-    """Train and test a model by the commands, with pictures: a generator as :func:`run_step`; returns figures (label ->
-    fraction) and both seconds."""
+    """Train and test a model by the commands, with pictures: a generator as :func:`follow_step`; it returns figures
+    (label -> fraction) and both seconds."""
     def relative(path):
         return os.path.relpath(path, folder)
 
-    train_dir = out / Path(model.config).stem
+    train_dir, threads = out / Path(model.config).stem, max(1, CORES // AT_ONCE)
     test_dir = train_dir / 'test'
     options = ['--cfg-options', 'default_hooks.logger.interval=1', *model.quick] if quick else []
     print(f'\ntrain {model.title}', flush=True)
-    train_time = yield from run_step([*COMMAND, 'train', model.config, '--work-dir', relative(train_dir),
-                                      '--deterministic', *options], folder, train_dir / 'train.log')
+    train_time = yield from follow_step([*COMMAND, 'train', model.config, '--work-dir', relative(train_dir),
+                                         '--deterministic', *options], folder, train_dir / 'train.log', threads)
     print(f'    {model.title} is trained after {clock(train_time)}', flush=True)
     checkpoint = relative((train_dir / 'last_checkpoint').read_text().strip())
     print(f'\ntest {model.title}', flush=True)
     stored = ['--out', relative(test_dir / model.predictions)] if model.predictions else []
-    test_time = yield from run_step([*COMMAND, 'test', model.config, checkpoint, '--work-dir', relative(test_dir),
-                                     *stored, '--show-dir', relative(out / PICTURES / model.pictures)], folder,
-                                    test_dir / 'test.log')
+    test_time = yield from follow_step([*COMMAND, 'test', model.config, checkpoint, '--work-dir', relative(test_dir),
+                                        *stored, '--show-dir', relative(out / PICTURES / model.pictures)], folder,
+                                       test_dir / 'test.log', threads)
     print(f'    {model.title} is tested after {clock(test_time)}', flush=True)
     figures = read_metrics(test_dir)
     return {label: figures[metric.key] for label, metric in model.metrics.items()}, train_time, test_time
@@ -301,8 +312,8 @@ def _run(folder, out, quick):
 
     print('\nwrite the report', flush=True)
     work_dirs = [os.path.relpath(out / Path(model.config).stem, folder) for model in models]
-    run_together({'report': run_step([*COMMAND, 'report', *work_dirs, '--out', os.path.relpath(out / REPORT, folder)],
-                                     folder, out / 'report.log')})
+    run_step([*COMMAND, 'report', *work_dirs, '--out', os.path.relpath(out / REPORT, folder)], folder,
+             out / 'report.log')
     return results
 
 

@@ -143,7 +143,7 @@ def test_progress(line, shown):
 
 
 def step(tmp_path, code, name='step'):
-    return demo.run_step(['python', '-c', code], tmp_path, tmp_path / 'logs' / f'{name}.log')
+    return demo.follow_step(['python', '-c', code], tmp_path, tmp_path / 'logs' / f'{name}.log')
 
 
 def test_steps_show_their_commands_logs_and_progress(tmp_path, capsys, monkeypatch):
@@ -157,6 +157,13 @@ def test_steps_show_their_commands_logs_and_progress(tmp_path, capsys, monkeypat
     assert shown[2].startswith('    $ python -c ') and shown[3].endswith('logs/b.log')
     assert len(shown) == 5 and ': 1/4, 0:03 left' in shown[4], 'one line a while, not each'
     assert (tmp_path / 'logs' / 'a.log').read_text().count('\n') == 2
+
+
+def test_one_step_runs_to_its_end(tmp_path, capsys):
+    """As `roadmap --train` runs it."""
+    assert 0 < demo.run_step(['python', '-c', 'open("done", "w")'], tmp_path, tmp_path / 'step.log') < 30
+    assert (tmp_path / 'done').exists()
+    assert capsys.readouterr().out.splitlines()[-1] == '    done in 0:00'
 
 
 @pytest.mark.parametrize('at_once', [1, 2, 3])
