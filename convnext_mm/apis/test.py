@@ -20,6 +20,7 @@ from convnext_mm.export.exported import use_exported
 from convnext_mm.export.facts import is_exported
 from convnext_mm.models.build import check_backbone
 from convnext_mm.models.precision import check_precision, predict_in_bfloat16
+from convnext_mm.utils.building import mistakes_named
 from convnext_mm.utils.errors import UserError
 from convnext_mm.utils.files import check_place
 
@@ -66,7 +67,7 @@ def main(args: argparse.Namespace) -> None:
     if args.precision == 'bfloat16':
         predict_in_bfloat16(runner.model)
     warn(told, runner.logger)
-    with hook.naming_images():
+    with hook.naming_images(), mistakes_named():
         figures = runner.test()
     if is_main_process():
         scores = make_scores(run, hook.tested, figures, runner.test_loop.evaluator.metrics, reference)

@@ -10,7 +10,7 @@ from convnext_mm.engine.hooks.schedule_limits import ScheduleLimitHook
 from convnext_mm.engine.one_cycle import end_in_config
 from convnext_mm.engine.resume import set_resume
 from convnext_mm.engine.run_status import begin_status, update_status
-from convnext_mm.engine.runner.build import build_runner
+from convnext_mm.engine.runner.build import build_runner, check_optimizers
 from convnext_mm.engine.settings import (
     fit_to_device,
     fit_workers,
@@ -25,6 +25,7 @@ from convnext_mm.engine.strategy_choice import fit_to_strategy
 from convnext_mm.engine.work_dir_lock import WorkDirLost
 from convnext_mm.evaluation.tested_hook import TestedImagesHook
 from convnext_mm.models.build import check_backbone
+from convnext_mm.utils.building import mistakes_named
 from convnext_mm.utils.errors import RunInterrupted
 
 
@@ -36,6 +37,7 @@ def main(args: Namespace) -> None:
     with sole_training(cfg.work_dir, cfg.launcher) as hooks:
         _apply_arguments(cfg, args)
         check_backbone(cfg)
+        check_optimizers(cfg)
         told = check_data(cfg, ('train', 'val'))
         check_agreement(cfg, ('train', 'val'))
         fit_workers(cfg)
@@ -66,7 +68,7 @@ def _train(runner, work_dir):
     """Train, and write into the status file how the run ends."""
     begin_status(work_dir)
     try:
-        with interruptible(work_dir):
+        with interruptible(work_dir), mistakes_named():
             runner.train()
     except (RunInterrupted, WorkDirLost):
         # The status of an interruption is written where it is raised; a lost work dir has that of another run.

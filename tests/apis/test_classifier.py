@@ -9,7 +9,9 @@ import torch
 from PIL import Image
 
 from convnext_mm.apis.cli import main as run_command
+from convnext_mm.engine.run_status import read_status
 from tests.helpers.classifiers import COLOURS, CONFIG, draw
+from tests.helpers.instances import forget_instances
 from tests.helpers.runs import start, train_line
 
 for _toolbox in ('mmpretrain', 'timm'):
@@ -222,6 +224,34 @@ def test_mistakes_are_one_line(mistake, trained, tmp_path, capsys):
                                  '--cfg-options', *options]) == 2
     assert re.search(said, capsys.readouterr().err.strip().splitlines()[-1])
     assert not [path for path in (tmp_path / 'out').rglob('*') if path.suffix in ('.pth', '.json', '.md')]
+
+
+#: What the runner builds, and when: the model at once, the data with its loop, a metric last.
+BUILT = [
+    ('model.type=ImageClasifier', 'did you mean ImageClassifier'),
+    ('model.head.colour=1', "LinearClsHead of the config cannot be built: .*'colour'"),
+    ('{split}_dataloader.dataset.type=CustomDatset', 'CustomDatset is not in the'),
+    ('{split}_dataloader.dataset.pipeline.1.type=PackImputs', 'PackImputs is not in the'),
+    ('{split}_dataloader.sampler.type=DefaultSampeler', 'did you mean DefaultSampler'),
+    ('default_hooks.logger.colour=1', "LoggerHook of the config cannot be built: .*'colour'"),
+    ('visualizer.type=UniversalVisualiser', 'did you mean UniversalVisualizer'),
+    ('val_evaluator.type=Acuracy test_evaluator.type=Acuracy', 'did you mean Accuracy')]
+BUILT_TO_TRAIN = [
+    ('optim_wrapper.colour=1', "OptimWrapper of the config cannot be built: .*'colour'"),
+    ('optim_wrapper.optimizer.type=AdamZ', "optim_wrapper.optimizer.type='AdamZ'")]
+
+
+@pytest.mark.parametrize(('command', 'options', 'said'), [
+    *(('train', *case) for case in (*BUILT, *BUILT_TO_TRAIN)), *(('test', *case) for case in BUILT)])
+def test_mistakes_in_what_the_runner_builds_are_one_line(command, options, said, trained, tmp_path, capsys):
+    forget_instances()
+    checkpoint = ['work/epoch_3.pth'] if command == 'test' else []
+    assert run_command(command, ['classifier.py', *checkpoint, '--work-dir', str(tmp_path / 'out'), '--cfg-options',
+                                 *options.format(split=command).split()]) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert re.search(said, line), line
+    assert not [path for path in (tmp_path / 'out').rglob('*') if path.suffix in ('.pth', '.md')]
+    assert read_status(tmp_path / 'out').get('exit_code', 2) == 2
 
 
 @pytest.mark.parametrize('command', ['test', 'predict', 'export'])
