@@ -1,4 +1,5 @@
 """Check the backbone of a config, build its model, and load a checkpoint into it."""
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,10 @@ def build_model(settings: Mapping) -> Any:
     # Some models, such as those with a teacher, read checkpoints of their own.
     register_loader()
     try:
-        model = revert_sync_batchnorm(MODELS.build(settings))
+        with warnings.catch_warnings():
+            # mmseg's advice on losses, at every UPerNet: none is computed here, and it would stand above an error.
+            warnings.filterwarnings('ignore', 'Default ``avg_non_ignore`` is False')
+            model = revert_sync_batchnorm(MODELS.build(settings))
     except UserError:
         raise
     except Exception as error:  # Models are mm's or the user's, and may raise anything.

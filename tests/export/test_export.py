@@ -135,6 +135,18 @@ def test_refusal_is_one_line_and_leaves_nothing(request, tmp_path, capsys, name,
     assert [(path.name, path.read_text()) for path in folder.iterdir()] == [('there.onnx', 'before')]
 
 
+@pytest.mark.parametrize('content', [b'', b'some text', bytes(range(256)), b'PK\x03\x04' + bytes(99)])
+@pytest.mark.filterwarnings('always')
+def test_a_damaged_checkpoint_is_one_line_and_no_other(upernet, tmp_path, capsys, recwarn, content):
+    (tmp_path / 'x.pth').write_bytes(content)
+    assert main('export', [upernet[0], str(tmp_path / 'x.pth'), str(tmp_path / 'out/model.onnx')]) == 2
+    said = capsys.readouterr()
+    assert said.out == '' and said.err.count('\n') == 1 and 'x.pth' in said.err, said.err
+    # pytest takes them from stderr.
+    assert [str(warning.message) for warning in recwarn if warning.category is UserWarning] == []
+    assert [path.name for path in tmp_path.iterdir()] == ['x.pth']
+
+
 def test_file_that_departs_is_not_written(upernet, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(exportable.AdaptivePool, 'forward',
                         lambda self, x: x.new_zeros(1, 1, 1, 1) + x.mean((2, 3), True))
