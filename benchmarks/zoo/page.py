@@ -76,9 +76,9 @@ def _format_outcome(rows):
             f'({100 * verified / max(total, 1):.1f} %), {failed} failed.** ')
     necks = sum(row.get('necks', False) and row['status'] != 'verified' for row in rows)
     if necks:
-        text += ('There are also others, whose models cannot run as a whole in this environment, swapped or not. The '
-                 f'backbone and the necks of {necks} of them are verified '
-                 f'({100 * (verified + necks) / max(total, 1):.1f} % with these). ')
+        text += (f'{necks} more {"config is" if necks == 1 else "configs are"} verified in part, the backbone and the '
+                 'necks alone, because the whole model does not run in this environment, with its own backbone or '
+                 f'with another ({100 * (verified + necks) / max(total, 1):.1f} % in all). ')
     return text + ('Configs without a backbone to exchange are not counted, and neither are those without a CPU kernel '
                    'for one of their operators.')
 
