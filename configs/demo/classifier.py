@@ -1,4 +1,4 @@
-"""The ImageNet family's recipe on drawn shapes: the same parts, smaller, for a training of a minute.
+"""The ImageNet family's recipe on drawn shapes (`make demo`): the same parts, smaller, for a training of a minute.
 
 Left out is what pays off in long trainings alone: mixing, RandAugment, crops, erasing and the moving average.
 """

@@ -1,4 +1,5 @@
 """The demo: its configs are the families' own, only smaller; progress, table, pictures and exit codes are right."""
+import ast
 import json
 import os
 import time
@@ -45,6 +46,10 @@ def pair(path, key):
 
 @pytest.mark.parametrize('path', FAMILIES)
 class TestConfigs:
+    def test_its_docstring_says_that_the_demo_runs_it(self, path):
+        assert path in [model.config for model in demo.MODELS]
+        assert '(`make demo`)' in ast.get_docstring(ast.parse(find_config(path).read_text())).splitlines()[0]
+
     def test_the_model_is_the_familys_but_for_sizes(self, path):
         family, small = pair(path, 'model')
         sizes = {'in_channels', 'out_channels', 'channels', 'feat_channels', 'conv_out_channels', 'fc_out_channels',
