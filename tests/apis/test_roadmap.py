@@ -1,5 +1,6 @@
 """The roadmap's command: trainings that are found again and go on exactly, the column of what was measured, errors."""
 import json
+import os
 import re
 
 import pytest
@@ -10,9 +11,10 @@ from convnext_mm.apis import roadmap, train
 from convnext_mm.apis.cli import main as run_command
 from convnext_mm.apis.demo import StepFailed
 from convnext_mm.datasets import shapes
-from convnext_mm.engine.run_status import update_status
+from convnext_mm.engine.run_status import read_status, update_status
 from convnext_mm.published.roadmap import STEPS
 from tests.helpers.instances import forget_instances
+from tests.helpers.paths import ROOT
 
 pytest.importorskip('mmpretrain', reason='mmpretrain is not installed')
 
@@ -91,6 +93,20 @@ def test_trainings_fill_a_column_and_are_not_made_twice(folder, trained, capsys)
     assert roadmap.read_measured(work_dir)['resnet50', 'resnet'] == 12.5
     update_status(work_dir / 'resnet50/resnet', state='running')
     assert list(roadmap.read_measured(work_dir)) == [('resnet50', 'separate_downsampling')]
+
+
+def test_a_step_is_trained_in_a_process_of_its_own(folder, monkeypatch, capsys):
+    monkeypatch.setenv('PYTHONPATH', str(ROOT))
+    monkeypatch.setenv('OMP_NUM_THREADS', '1')
+    # Four iterations of the narrowest network that is there.
+    assert run_command('roadmap', ['--train', 'resnet']) == 0
+    place = folder / 'work_dirs/roadmap/drawn/resnet50/resnet'
+    status = read_status(place)
+    assert status['state'] == 'finished' and status['pid'] != os.getpid()
+    assert (place / 'epoch_1.pth').is_file() and 'Epoch(train)' in (place / 'train.log').read_text()
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.split()[1:2] == ['resnet'])
+    accuracy = roadmap.read_measured(folder / 'work_dirs/roadmap/drawn')['resnet50', 'resnet']
+    assert row.endswith(f' {accuracy:.2f}')
 
 
 def test_a_failed_training_ends_the_command_with_its_code(folder, monkeypatch, capsys):
