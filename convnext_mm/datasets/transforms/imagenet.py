@@ -12,6 +12,7 @@ from PIL import Image
 
 from convnext_mm.datasets.transforms.normalised import join_last_steps
 from convnext_mm.datasets.transforms.official import TRAINING, testing, timm_data
+from convnext_mm.datasets.transforms.posterised import allow_no_bits
 from convnext_mm.registry import TRANSFORMS
 from convnext_mm.utils.arguments import check_integer
 from convnext_mm.utils.errors import ArgumentTypeError
@@ -43,9 +44,10 @@ class _TimmTransform:
     def __init__(self, size=224, backend_args=None, **options):
         self.size, self.backend_args = check_integer('size', size, 1, 4096), backend_args
         try:
-            self.transform = join_last_steps(timm_data().create_transform(self.size, **self._official() | options))
+            transform = timm_data().create_transform(self.size, **self._official() | options)
         except TypeError as error:
             raise ArgumentTypeError(f'{type(self).__name__}: {error}') from error
+        self.transform = join_last_steps(allow_no_bits(transform))
 
     def _official(self) -> dict[str, Any]:
         raise NotImplementedError

@@ -143,6 +143,22 @@ def test_operations_ranges_and_probabilities_are_those_of_the_official_version()
     assert erase.log_aspect_ratio == pytest.approx((np.log(.3), np.log(1 / .3)))
 
 
+@pytest.mark.parametrize('policy', ['rand-m9-mstd0.5-inc1', 'augmix-m9', 'originalr', 'v0r'])
+def test_operations_work_at_every_strength(policy):
+    """Also at the strongest: it is drawn in one of some hundred images, and would end a training."""
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8))
+    step = ImageNetTrainTransform(auto_augment=policy).transform.transforms[2]
+    for op in getattr(step, 'ops', None) or [op for pair in step.policy for op in pair]:
+        for op.magnitude in range(11):
+            op.prob, op.magnitude_std = 1, 0
+            changed = op(image)
+            assert (changed.mode, changed.size) == ('RGB', image.size), (op.name, op.magnitude)
+            if op.name == 'PosterizeIncreasing':
+                # Source: Pillow before it refused: a mask of the upper bits, here 4 - 4 * magnitude / 10, of each byte.
+                kept = 4 - int(op.magnitude / 10 * 4)
+                assert np.array_equal(changed, np.asarray(image) & (256 - 2 ** (8 - kept))), op.magnitude
+
+
 @pytest.mark.parametrize(('arguments', 'words'), [
     (dict(size=0), 'size must be an integer from 1 to 4096'),
     (dict(crop=3), "unexpected keyword argument 'crop'"),
