@@ -10,7 +10,7 @@ from convnext_mm.datasets.transforms.official import timm_data
 def allow_no_bits(transform: Any) -> Any:
     """Return timm's transform of an image, changed so that posterizing to no bits gives a black image, as it once did.
 
-    RandAugment's strength is drawn around 9 of 10, and at 10 no bits are left: about one of 600 images of an epoch.
+    RandAugment's strength is drawn around 9 of 10, and at 10 no bits are left: in about one of 650 images.
     """
     posterize = timm_data().auto_augment.posterize
 
