@@ -52,19 +52,28 @@ def predict_in_bfloat16(model: nn.Module) -> None:
     model.forward = torch.autocast(device, torch.bfloat16)(model.forward)
 
 
-def _to_float32(value):
-    """Return a value with all tensors of half precision in float32; lists, tuples and dicts are looked into."""
+def _change(value, function):
+    """Return a value with ``function`` of all its tensors; lists, tuples and dicts are looked into."""
     if torch.is_tensor(value):
-        return value.float() if value.dtype == torch.bfloat16 else value
+        return function(value)
     if type(value) in (list, tuple):
-        return type(value)(map(_to_float32, value))
-    return {key: _to_float32(entry) for key, entry in value.items()} if type(value) is dict else value
+        return type(value)(_change(entry, function) for entry in value)
+    return {key: _change(entry, function) for key, entry in value.items()} if type(value) is dict else value
+
+
+def _to_float32(tensor):
+    return tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+
+
+def _to_plain(tensor):
+    """Return a tensor as mmcv's operators take it: RoIAlign reads a channels-last map as if it were NCHW, silently."""
+    return _to_float32(tensor).contiguous()
 
 
 def _giving_float32(forward):
     @functools.wraps(forward)
     def call(*args, **kwargs):
-        return _to_float32(forward(*args, **kwargs))
+        return _change(forward(*args, **kwargs), _to_float32)
     return call
 
 
@@ -72,5 +81,5 @@ def _in_float32(forward, device):
     @functools.wraps(forward)
     def call(*args, **kwargs):
         with torch.autocast(device, enabled=False):
-            return forward(*_to_float32(args), **_to_float32(kwargs))
+            return forward(*_change(args, _to_plain), **_change(kwargs, _to_plain))
     return call

@@ -4,10 +4,13 @@ from contextlib import nullcontext
 import pytest
 import torch
 import torch.nn as nn
+from mmengine.config import Config
+from mmengine.registry import MODELS
 
 from convnext_mm import ConvNeXt
 from convnext_mm.models import precision
 from convnext_mm.utils.errors import ArgumentValueError
+from tests.helpers.paths import ROOT
 
 
 class Operator(nn.Module):
@@ -17,6 +20,7 @@ class Operator(nn.Module):
 
     def forward(self, maps, scale):
         assert maps[0].dtype == torch.float32 and not torch.is_autocast_cpu_enabled()
+        assert maps[0].is_contiguous()
         return maps[0] * scale
 
 
@@ -36,9 +40,10 @@ class Model(nn.Module):
     def __init__(self):
         super().__init__()
         self.backbone, self.operator, self.head = ConvNeXt('atto', out_indices=(3,)), Operator(), DenseHead(320)
+        self.neck = nn.Conv2d(320, 320, 1)
 
     def forward(self, x):
-        x, = self.backbone(x)
+        x = self.neck(*self.backbone(x))
         return self.head.forward(self.operator([x], scale=2))
 
 
@@ -55,6 +60,25 @@ def test_the_network_alone_is_in_bfloat16(wrapped):
     assert model.head.seen.is_contiguous(memory_format=torch.channels_last)
     assert 0 < (found - expected).abs().max() < .05 * expected.abs().max()
     assert not torch.is_autocast_cpu_enabled()
+
+
+@torch.no_grad()
+def test_regions_of_a_detector_have_the_features_of_float32():
+    """mmcv's RoIAlign takes any map for contiguous."""
+    mmdet = pytest.importorskip('mmdet.utils', reason='needs mmdet')
+    mmdet.register_all_modules()
+    torch.manual_seed(0)
+    model = MODELS.build(Config.fromfile(ROOT / 'configs/demo/cascade.py').model).eval()
+    images, regions = torch.randn(1, 3, 96, 128), torch.tensor([[0, 3, 5, 60, 70.], [0, 40, 20, 120, 90]])
+
+    def features():
+        maps = model.extract_feat(images)
+        return model.roi_head.bbox_roi_extractor[0](maps[:4], regions)
+    expected = features()
+    precision.predict_in_bfloat16(model)
+    with torch.autocast('cpu', torch.bfloat16):
+        found = features()
+    assert 0 < (found - expected).abs().max() < .05 * expected.abs().max()
 
 
 @pytest.mark.parametrize(('name', 'device', 'exported', 'supported', 'refused'), [
