@@ -10,15 +10,14 @@ import numpy as np
 from convnext_mm.export.check import ExportError
 from convnext_mm.export.formats import FACTS, open_onnx
 from convnext_mm.export.kept import Counted, Inputs, Tried, compare_files
+from convnext_mm.models.precision import LAST_LAYERS
 from convnext_mm.utils.progress import Line
 
 #: Layers with weights, which are quantised.
 LAYERS = 'Conv', 'ConvTranspose', 'MatMul', 'Gemm'
-#: Parts of layers' names, by what they are: the last layers of heads, those between stages.
-_LAST = 'conv_seg', 'fc_cls', 'fc_reg', 'rpn_cls', 'rpn_reg', 'conv_logits'
 #: What stays in float32, in the order in which it is tried. Layers with groups always stay: they are slower in int8.
-KEPT = (('depthwise layers', ()), ('last and depthwise layers', _LAST),
-        ('last, depthwise and downsampling layers', (*_LAST, 'downsample')))
+KEPT = (('depthwise layers', ()), ('last and depthwise layers', LAST_LAYERS),
+        ('last, depthwise and downsampling layers', (*LAST_LAYERS, 'downsample')))
 #: Share of labels, and of detections, that must stay what they are in float32.
 LEAST = {'labels': .99, 'detections': .9}
 

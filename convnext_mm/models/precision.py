@@ -7,6 +7,10 @@ import torch.nn as nn
 from convnext_mm.models.convnext import ConvNeXt
 from convnext_mm.utils.errors import ArgumentValueError
 
+#: Names of the last layers of mm's heads, whose results are scores, boxes and masks.
+LAST_LAYERS = ('conv_seg', 'fc_cls', 'fc_reg', 'rpn_cls', 'rpn_reg', 'conv_logits', 'retina_cls', 'retina_reg',
+               'conv_cls', 'conv_reg', 'conv_centerness', 'atss_cls', 'atss_reg', 'atss_centerness')
+
 
 def check_precision(precision: str, device: str | torch.device, exported: bool = False) -> None:
     """Raise an ``ArgumentValueError`` where a model cannot predict in a precision, or where that would be slower.
@@ -40,7 +44,9 @@ def predict_in_bfloat16(model: nn.Module) -> None:
     device = next(model.parameters()).device.type
     for name, module in model.named_modules():
         if type(module).__module__.startswith('mmcv.ops'):
-            module.forward = _in_float32(module.forward, device)
+            module.forward = _in_float32(module.forward, device, _to_plain)
+        elif name.rpartition('.')[2] in LAST_LAYERS:
+            module.forward = _in_float32(module.forward, device, _to_float32)
         # Regions are pooled from all of a neck's maps for each of several heads: better converted once.
         elif type(module).__name__.endswith('Head') or name == 'neck' and hasattr(model, 'roi_head'):
             module.forward = _giving_float32(module.forward)
@@ -77,9 +83,9 @@ def _giving_float32(forward):
     return call
 
 
-def _in_float32(forward, device):
+def _in_float32(forward, device, change):
     @functools.wraps(forward)
     def call(*args, **kwargs):
         with torch.autocast(device, enabled=False):
-            return forward(*_change(args, _to_plain), **_change(kwargs, _to_plain))
+            return forward(*_change(args, change), **_change(kwargs, change))
     return call

@@ -27,11 +27,12 @@ class Operator(nn.Module):
 class DenseHead(nn.Module):
     def __init__(self, channels):
         super().__init__()
-        self.conv = nn.Conv2d(channels, 3, 3)
+        self.conv, self.conv_cls = nn.Conv2d(channels, 3, 3), nn.Conv2d(3, 3, 1)
 
     def forward(self, x):
         self.seen = self.conv(x)
-        return self.seen, {'scores': [self.seen.sigmoid()]}
+        self.last = self.conv_cls(self.seen)
+        return self.seen, {'scores': [self.last.sigmoid()]}
 
 
 class Model(nn.Module):
@@ -55,7 +56,7 @@ def test_the_network_alone_is_in_bfloat16(wrapped):
     outer = nn.DataParallel(model) if wrapped else model
     precision.predict_in_bfloat16(outer)
     found, others = model(x)
-    assert model.head.seen.dtype == torch.bfloat16
+    assert (model.head.seen.dtype, model.head.last.dtype) == (torch.bfloat16, torch.float32)
     assert {found.dtype, others['scores'][0].dtype, *(p.dtype for p in model.parameters())} == {torch.float32}
     assert model.head.seen.is_contiguous(memory_format=torch.channels_last)
     assert 0 < (found - expected).abs().max() < .05 * expected.abs().max()
