@@ -41,7 +41,7 @@ def build_model(settings: Mapping) -> Any:
     try:
         with warnings.catch_warnings():
             # mmseg's advice on losses, at every UPerNet: none is computed here, and it would stand above an error.
-            warnings.filterwarnings('ignore', 'Default ``avg_non_ignore`` is False')
+            warnings.filterwarnings('ignore', module='mmseg')
             model = revert_sync_batchnorm(MODELS.build(settings))
     except UserError:
         raise
