@@ -3,7 +3,6 @@
 It draws 5,000 images with 7 objects and 100 detections each, and prints seconds, medians of ``--repeat`` interleaved
 runs, and by how much the figures differ. `python benchmarks/coco_evaluation.py` takes about eight minutes and 6 GB.
 """
-import argparse
 import contextlib
 import io
 import time
@@ -12,6 +11,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from convnext_mm.apis.arguments import Parser
 from convnext_mm.evaluation.coco import evaluate_coco
 
 CLASSES, OBJECTS, DETECTIONS, SIDE = 80, 7, 100, 160
@@ -54,7 +54,7 @@ def draw(images: int) -> tuple[COCO, list[dict]]:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser = Parser(description=__doc__.split('\n')[0])
     parser.add_argument('--images', type=int, default=5000)
     parser.add_argument('--repeat', type=int, default=3)
     args = parser.parse_args()

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+from convnext_mm.apis.arguments import Parser
 from convnext_mm.datasets.annotations import check_reach
 from convnext_mm.datasets.census_coco import count_coco
 from convnext_mm.datasets.columns import read_columns
@@ -72,7 +73,7 @@ def check(path: Path, census: bool) -> dict:
 
 def main() -> None:
     """Print the seconds of each step, and of all."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--images', type=int, default=118_000)
     parser.add_argument('--instances', type=int, default=860_000)
     parser.add_argument('--repeat', type=int, default=1)

@@ -21,6 +21,7 @@ from mmengine.hub import get_config
 from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
+from convnext_mm.apis.arguments import Parser
 from convnext_mm.apis.cli import run
 from convnext_mm.apis.config import read_config
 from convnext_mm.utils.errors import UserError
@@ -92,7 +93,7 @@ def report(samples: dict[str, list[float]], images: int) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('folder', nargs='?', help='of images (default: 48 drawn ones)')
     parser.add_argument('--rounds', type=int, default=60)
     args = parser.parse_args(argv)

@@ -1,5 +1,6 @@
 """Results as tables, JSON and a PNG chart."""
 import json
+import textwrap
 from pathlib import Path
 
 from environment import describe_in_words
@@ -174,7 +175,8 @@ def chart(title, environment, panels, rows, columns):
     lines = -(-len(panels) // columns)
     tallest = max(len({row['name'] for row in panel[1]}) for panel in panels)
     figure = Figure(figsize=(4.6 * columns, lines * (.8 + .3 * tallest) + .9), layout='constrained')
-    figure.suptitle(f'{title}\n{describe_in_words(environment)}', fontsize=9)
+    machine = textwrap.fill(describe_in_words(environment), 60 * columns)
+    figure.suptitle(f'{title}\n{machine}', fontsize=9)
     for axes, (name, some, value, spread) in zip(figure.subplots(lines, columns, squeeze=False).flat, panels):
         _bars(axes, some, value, spread)
         axes.set_title(name, fontsize=8)
