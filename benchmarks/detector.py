@@ -31,6 +31,7 @@ from convnext_mm.apis.cli import run
 from convnext_mm.checkpoint.state_dicts import convert
 from convnext_mm.swap.samples import random_batch
 from convnext_mm.utils.errors import UserError
+from convnext_mm.utils.freed_memory import keep_freed_memory
 from convnext_mm.utils.progress import Bar, Line
 
 CONFIGS = startup.ROOT / 'configs'
@@ -192,12 +193,20 @@ def equalise(models):
     return peers.check_equal(peers.MMPRETRAIN, 'features', theirs.features(), ours.features(), PRECISION)
 
 
+def start():
+    """Return the device, and let the process handle memory as the tools do."""
+    device = environment.device()
+    if device == 'cpu':
+        keep_freed_memory()
+    return device
+
+
 def print_peak(method, name, quick):
     """Build a model, train it for two iterations, and print the most memory that this took, in bytes.
 
     Run it in a process of its own: it counts what torch allocated on a GPU, elsewhere the growth since imports.
     """
-    device = environment.device()
+    device = start()
     import_parts(method, name)
     before, = measure.process_bytes('VmRSS')
     MMLogger.get_instance('benchmark', log_level='ERROR')
@@ -218,7 +227,7 @@ def measure_method(method, names, plan, peaks):
     """
     warnings.filterwarnings('ignore')
     MMLogger.get_instance('benchmark', log_level='ERROR')
-    device, progress = environment.device(), Line(sys.stderr).show
+    device, progress = start(), Line(sys.stderr).show
     memory = {}
     for name in names:
         progress(f'{method} with {name}: memory')

@@ -75,6 +75,7 @@ def variants(method, plan, device):
 def measure_method(method, plan, rounds, device):
     """Return a row of each variant: samples of a batch, and seconds of the parts."""
     MMLogger.get_instance('benchmark', log_level='ERROR')
+    detector.start()
     models = variants(method, plan, device)
     clocks = {name: Clock(model.model) for name, model in models.items()}
     calls = {name: model.inference for name, model in models.items()}

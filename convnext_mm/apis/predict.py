@@ -24,6 +24,7 @@ from convnext_mm.models.precision import check_precision, predict_in_bfloat16
 from convnext_mm.utils.configs import is_classifier, is_segmentor
 from convnext_mm.utils.errors import ArgumentValueError, describe_error
 from convnext_mm.utils.files import WriteError, check_place, whole_file
+from convnext_mm.utils.freed_memory import keep_freed_memory
 from convnext_mm.utils.progress import Bar
 from convnext_mm.utils.text import printable, shorten
 
@@ -201,6 +202,8 @@ def main(args):
     files = find_images(args.inputs, folder)
     check_backbone(cfg)
     trust_pickles(args.trust_checkpoint)
+    if device.type == 'cpu':
+        keep_freed_memory()
     predictor = Predictor(cfg, str(locate(args.checkpoint)), device)
     info = dict(config=args.config, weights=dict(source=args.checkpoint))
     if args.precision == 'bfloat16':

@@ -71,6 +71,7 @@ def main(args: argparse.Namespace) -> None:
     # Nothing but the result is printed to stdout.
     with contextlib.redirect_stdout(sys.stderr):
         study = (_study_classifier if cfg.get('default_scope') == 'mmpretrain' else _study_corruptions)(cfg, args)
+        fit_to_device(cfg)
     file = locate(args.checkpoint)
     name = f'{Path(file).name} (sha256 {sha256(file)[:16]}) of {args.config} ({_digest_settings(cfg)})'
     # Results of another model are found before anything is computed.
@@ -116,7 +117,6 @@ def _study_corruptions(cfg, args):
     warn(check_data(cfg, ('test',)))
     check_agreement(cfg, ('test',))
     fit_workers(cfg)
-    fit_to_device(cfg)
 
     def measure(cfg, checkpoint):
         model = load_model(cfg.model, checkpoint)[0].to(get_device())

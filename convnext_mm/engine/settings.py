@@ -7,6 +7,7 @@ from mmengine.logging import print_log
 from convnext_mm.utils.configs import leaf_datasets, type_name, walk
 from convnext_mm.utils.errors import UserError
 from convnext_mm.utils.files import check_place
+from convnext_mm.utils.freed_memory import keep_freed_memory
 
 #: Settings of a data loader that torch refuses without workers.
 _WITH_WORKERS = ('persistent_workers', 'prefetch_factor', 'timeout', 'multiprocessing_context')
@@ -20,10 +21,11 @@ def has_accelerator() -> bool:
 def fit_to_device(cfg) -> None:
     """Replace settings that a machine without an accelerator cannot run, and log each replacement.
 
-    With several processes, also connect them by gloo.
+    There the process also keeps the memory that it frees, and several processes are connected by gloo.
     """
     if has_accelerator():
         return
+    keep_freed_memory()
     if type_name(cfg.get('optim_wrapper')) == 'AmpOptimWrapper':
         cfg.optim_wrapper.type = 'OptimWrapper'
         for key in ('loss_scale', 'dtype', 'use_fsdp'):

@@ -34,7 +34,8 @@ def predict_in_bfloat16(model: nn.Module) -> None:
     """Change a model on its device so that it predicts under bfloat16 autocast.
 
     Heads give float32, so scores, boxes and labels are computed in it, and operators of mmcv, most of which have no
-    bfloat16 on a CPU, compute in it. On a CPU, the layers around the backbone run in channels last.
+    bfloat16 on a CPU, compute in it. On a CPU, this package's backbones keep their weights in bfloat16, where autocast
+    would convert them for each image, and the layers around them run in channels last.
 
     Args:
         model (nn.Module): Of mmdet, mmseg or mmpretrain, maybe wrapped for several processes or augmented tests.
@@ -52,10 +53,18 @@ def predict_in_bfloat16(model: nn.Module) -> None:
             module.forward = _giving_float32(module.forward)
     if device == 'cpu':
         for child in model.children():
-            # This backbone lays out its weights itself.
-            if not isinstance(child, ConvNeXt):
+            if isinstance(child, ConvNeXt):
+                _convert_weights(child)
+            else:
                 child.to(memory_format=torch.channels_last)
     model.forward = torch.autocast(device, torch.bfloat16)(model.forward)
+
+
+def _convert_weights(backbone):
+    """Round the weights and biases that autocast would round for each call."""
+    for module in backbone.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            module.bfloat16()
 
 
 def _change(value, function):

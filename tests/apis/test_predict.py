@@ -174,6 +174,21 @@ def test_bfloat16(kind, checkpoints, photos, tmp_path):
         assert scores[0] and np.allclose(*scores, rtol=.15) and scores[0] != scores[1]
 
 
+@pytest.mark.parametrize(('device', 'kept'), [('cpu', [True]), ('meta', [])])
+def test_freed_memory_is_kept_on_a_cpu(device, kept, checkpoints, photos, tmp_path, monkeypatch):
+    class Reached(Exception):
+        """Nothing behind the call matters here."""
+
+    def stop(*_):
+        raise Reached
+    found = []
+    monkeypatch.setattr(command, 'keep_freed_memory', lambda: found.append(True))
+    monkeypatch.setattr(command, 'Predictor', stop)
+    with pytest.raises(Reached):
+        predict(CONFIGS['detector'], checkpoints['detector'], photos, '--out-dir', tmp_path, '--device', device)
+    assert found == kept
+
+
 def test_score_threshold(checkpoints, photos, tmp_path):
     def scores(threshold):
         predict(CONFIGS['detector'], checkpoints['detector'], photos / 'a.png', '--out-dir', tmp_path,

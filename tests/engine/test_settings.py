@@ -65,16 +65,17 @@ def test_amp_leaves_mixed_precision_as_it_is():
 
 
 def test_without_accelerator_training_runs_in_float32_with_bn(monkeypatch, capsys):
-    cfg = config()
+    cfg, kept = config(), []
+    monkeypatch.setattr(settings, 'keep_freed_memory', lambda: kept.append(True))
     monkeypatch.setattr(settings, 'get_device', lambda: 'cuda')
     settings.fit_to_device(cfg)
     assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
-    assert 'SyncBN' in str(cfg.model)
+    assert 'SyncBN' in str(cfg.model) and not kept
     monkeypatch.setattr(settings, 'get_device', lambda: 'cpu')
     settings.fit_to_device(cfg)
     assert cfg.optim_wrapper.type == 'OptimWrapper'
     assert 'loss_scale' not in cfg.optim_wrapper
-    assert 'SyncBN' not in str(cfg.model)
+    assert 'SyncBN' not in str(cfg.model) and kept
 
 
 # A checkpoint of iteration 3 in the work dir or elsewhere; with none, a run starts from the weights of the config.
