@@ -9,6 +9,7 @@ from mmengine.config import Config, DictAction
 from convnext_mm.engine.strategy_choice import choose_strategy
 from convnext_mm.swap.refit import refit_readers
 from convnext_mm.utils.config_files import find_config
+from convnext_mm.utils.config_kinds import check_kinds
 from convnext_mm.utils.config_reading import read_file
 from convnext_mm.utils.configs import join_preprocessor
 from convnext_mm.utils.errors import UserError
@@ -44,7 +45,8 @@ def read_config(name: str | os.PathLike, options: dict | None = None, strategy: 
         strategy (str, optional): What ``--strategy`` says.
 
     Raises:
-        UserError: There is no such config, it cannot be read, or an override does not fit.
+        UserError: There is no such config, it cannot be read, a part of it is of a wrong kind, or an override does not
+            fit.
     """
     file = find_config(str(name))
     try:
@@ -53,13 +55,15 @@ def read_config(name: str | os.PathLike, options: dict | None = None, strategy: 
         hint = '; write _base_ = __import__("convnext_mm").config("FAMILY/NAME.py")' if str(error).endswith(
             'not support to load convnext_mm config.') else ''
         raise UserError(f'config {str(name)!r} cannot be read: {type(error).__name__}: {error}{hint}') from error
+    check_kinds(cfg)
     if strategy is not None:
         choose_strategy(cfg, strategy)
     before = copy.deepcopy((cfg.get('model') or {}).get('backbone'))
     try:
         cfg.merge_from_dict(options or {})
-    except (KeyError, TypeError, IndexError, AssertionError) as error:
+    except (KeyError, TypeError, IndexError, AttributeError, AssertionError) as error:
         raise UserError(f'--cfg-options {options} does not fit {name}: {error}') from error
+    check_kinds(cfg)
     refit_readers(cfg, before)
     return cfg
 

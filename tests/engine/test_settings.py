@@ -133,6 +133,7 @@ MISTAKES = [
     (lambda: config('configs/none.py'), r"config '.*none\.py' does not exist"),
     (lambda: config('configs/_base_/models/upernet.py'), 'has no test_dataloader'),
     (lambda: config(cfg_options={'model.roi_head.bbox_head.9.num_classes': 2}), '--cfg-options .*does not fit'),
+    (lambda: config(cfg_options={'train_dataloader.dataset.pipeline.0': 3}), '--cfg-options .*does not fit'),
     (lambda: set_resume(config(), 'gone.pth'), "--resume 'gone.pth' does not exist"),
     (lambda: settings.set_tta(config()), '--tta is not possible.*masks'),
     (lambda: settings.set_amp(config(LARGE, cfg_options={'amp_dtype': 'int8'})),
