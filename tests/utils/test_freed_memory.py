@@ -33,7 +33,7 @@ def has_glibc():
     (True, {'MALLOC_TRIM_THRESHOLD_': '65536'}, False), (True, {'MALLOC_ARENA_MAX': '1'}, True),
     (True, {'GLIBC_TUNABLES': 'glibc.malloc.trim_threshold=65536'}, False)])
 def test_large_results_take_the_same_memory(keep, settings, kept):
-    # As numpy's arrays of huge pages have few faults in any case.
+    # Numpy's arrays would else be of huge pages, which have few faults in any case.
     settings = {'NUMPY_MADVISE_HUGEPAGE': '0', **settings}
     environment = {name: value for name, value in os.environ.items()
                    if not name.startswith(('MALLOC_', 'GLIBC_'))} | settings
