@@ -3,8 +3,8 @@
 Two limits. The peaks: the fastest matrix product and the fastest copy; a network that does all its products at the
 one and moves its depthwise convolutions' maps at the other takes `Peaks.seconds`. And a ConvNeXt's own shapes: its
 matrix products, in training those of both gradients too, each at its own shape by the library that is fastest there,
-and a copy of the map of each depthwise convolution, timed as `OwnShapes` among the networks themselves. Everything
-between (norms, activations, sums) is free in both.
+and a copy of the map of each depthwise convolution, timed as `OwnShapes` among the networks themselves. In inference,
+weights may be laid out beforehand. Everything between (norms, activations, sums) is free in both.
 """
 import math
 from typing import NamedTuple
@@ -149,7 +149,7 @@ class OwnShapes:
         product = Product(kind, inputs, outputs)
         if product not in self.libraries:
             rows = products.piece_rows(self.how[1], self.how[0], len(a))
-            library, seconds = products.fastest(product, rows, *self.how)
+            library, seconds = products.fastest(product, rows, *self.how, self.is_training)
             self.libraries[product] = library, 2 * rows * inputs * outputs / seconds
         if kind == OF_WEIGHT:
             out = self.memory.setdefault((inputs, outputs), b.new_empty(outputs, inputs))

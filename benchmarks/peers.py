@@ -9,10 +9,12 @@ import torch.nn as nn
 
 from convnext_mm import ARCHS, ConvNeXt
 from convnext_mm.checkpoint.state_dicts import convert, parse
+from convnext_mm.models.packing import pack_weights
 from convnext_mm.utils.errors import ArgumentValueError, UserError
 
 #: Names that bars speak of.
-OURS, OURS_CP, OURS_COMPILED = 'convnext_mm', 'convnext_mm with_cp', 'convnext_mm compile'
+OURS, OURS_PACKED = 'convnext_mm', 'convnext_mm packed'
+OURS_CP, OURS_COMPILED = 'convnext_mm with_cp', 'convnext_mm compile'
 MMPRETRAIN, TIMM_COMPILED, SWIN = 'mmpretrain', 'timm linear channels-last compile', 'Swin (mmdet)'
 #: Largest difference of a feature or a gradient, as a share of the largest value. What sums in another order costs
 #: float32 some 1e-6 a layer; bfloat16 keeps 8 bits.
@@ -139,7 +141,7 @@ def _swin(arch, weights):
 PEERS = {'mmpretrain': _mmpretrain, 'timm': _timm, 'torchvision': _torchvision, 'mmdet': _swin}
 
 
-def _ours(name, compiled, missing):
+def _ours(name, device, compiled, missing):
     """Return this package's contestants, with ``compiled`` the compiled one too, or a note in ``missing``."""
     first = randomise(ConvNeXt(name, layer_scale_init_value=1.))
 
@@ -148,6 +150,10 @@ def _ours(name, compiled, missing):
         model.load_state_dict(first.state_dict())
         return model
     contestants = [Contestant(OURS, first), Contestant(OURS_CP, variant(with_cp=True), tasks=('training',))]
+    if device == 'cpu':
+        # As the tools predict.
+        contestants.append(Contestant(OURS_PACKED, variant(), tasks=('inference',)))
+        pack_weights(contestants[-1].model)
     if compiled:
         try:
             contestants.append(Contestant(OURS_COMPILED, variant(compile=True), compiled=True))
@@ -169,7 +175,7 @@ def build(name, device, compiled=()):
         tuple: A list of ``Contestant``, and ``{package or contestant: why it is missing}``.
     """
     missing = {}
-    contestants = _ours(name, OURS_COMPILED in compiled, missing)
+    contestants = _ours(name, device, OURS_COMPILED in compiled, missing)
     weights = contestants[0].model.state_dict()
     for package, peers in PEERS.items():
         try:

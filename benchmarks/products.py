@@ -1,8 +1,8 @@
 """The products of a linear layer by each library at hand, and the fastest of them: python benchmarks/products.py
 
-On a CPU, torch leaves a product to MKL or to oneDNN by rules of its own, and oneDNN can be called as a linear layer or
-as a convolution of 1x1. On a GPU there is torch alone. Prints a table for the layers of a ConvNeXt-T's blocks, in the
-pieces in which the backbone computes them. A minute on two cores.
+On a CPU, torch leaves a product to MKL or to oneDNN by rules of its own, and oneDNN can be called as a linear layer,
+as one whose weight is laid out beforehand, or as a convolution of 1x1. On a GPU there is torch alone. Prints a table
+for the layers of a ConvNeXt-T's blocks, in the pieces in which the backbone computes them. A minute on two cores.
 """
 import functools
 import math
@@ -17,11 +17,12 @@ from convnext_mm import ARCHS
 from convnext_mm.apis.arguments import Parser
 from convnext_mm.apis.cli import run
 from convnext_mm.models.ops.cpu import IMAGES
+from convnext_mm.models.ops.packed import keep_packed, take_packed
 from convnext_mm.models.ops.pointwise_cpu import PIECE
 from convnext_mm.utils.text import format_table
 
 KINDS = FORWARD, OF_INPUT, OF_WEIGHT = 'forward', "input's gradient", "weight's gradient"
-TORCH, LINEAR, CONVOLUTION = 'torch.mm', 'oneDNN linear', 'oneDNN convolution'
+TORCH, LINEAR, PACKED, CONVOLUTION = 'torch.mm', 'oneDNN linear', 'oneDNN packed', 'oneDNN convolution'
 #: Calls of which the fastest counts, after one that does not.
 CALLS = 7
 
@@ -55,6 +56,12 @@ def _by_linear(kind, a, b, bias, out):
     return torch.ops.mkldnn._linear_pointwise(a, b, bias, 'none', [], '')
 
 
+def _by_packed(kind, a, b, bias, out):
+    if take_packed(b, b.dtype) is None:
+        keep_packed(b)
+    return torch.ops.mkldnn._linear_pointwise(a, take_packed(b, b.dtype), bias, 'none', [], '')
+
+
 def _as_images(rows):
     images = math.gcd(len(rows), IMAGES)
     return rows.view(images, len(rows) // images, 1, rows.shape[1]).permute(0, 3, 1, 2)
@@ -72,14 +79,16 @@ def _by_convolution(kind, a, b, bias, out):
                                                [0, 0], [1, 1], False, [0, 0], 1, wanted)[int(kind == OF_WEIGHT)]
 
 
-CALLERS = {TORCH: _by_torch, LINEAR: _by_linear, CONVOLUTION: _by_convolution}
+CALLERS = {TORCH: _by_torch, LINEAR: _by_linear, PACKED: _by_packed, CONVOLUTION: _by_convolution}
 
 
-def libraries(device, precision):
-    """Return the names of the libraries that can multiply in a precision on a device."""
+def libraries(device, precision, kind, learns=False):
+    """Return the names of the libraries for a kind of product; weights that learn are not laid out beforehand."""
     has_onednn = device == 'cpu' and torch.backends.mkldnn.is_available() and (
         precision == 'float32' or torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return tuple(CALLERS) if has_onednn else (TORCH,)
+    if not has_onednn:
+        return TORCH,
+    return tuple(name for name in CALLERS if name != PACKED or kind == FORWARD and not learns)
 
 
 def piece_rows(device, precision, rows):
@@ -102,19 +111,19 @@ def make_tensors(product, rows, precision, device):
 
 
 @functools.cache
-def measure_libraries(product, rows, precision, device):
+def measure_libraries(product, rows, precision, device, learns=False):
     """Return ``{library: least seconds}`` of a product, timed in turn."""
     tensors, seconds = make_tensors(product, rows, precision, device), {}
     with torch.no_grad():
         for _ in range(CALLS + 1):
-            for name in libraries(device, precision):
+            for name in libraries(device, precision, product.kind, learns):
                 seconds.setdefault(name, []).append(time_call(lambda name=name: multiply(name, product, *tensors)))
     return {name: min(times[1:]) for name, times in seconds.items()}
 
 
-def fastest(product, rows, precision, device):
+def fastest(product, rows, precision, device, learns=False):
     """Return the name of the library that computes a product in the least time, and these seconds."""
-    seconds = measure_libraries(product, rows, precision, device)
+    seconds = measure_libraries(product, rows, precision, device, learns)
     best = min(seconds, key=seconds.get)
     return best, seconds[best]
 
@@ -128,10 +137,11 @@ def table(precisions, device, channels, rows=2 ** 16):
             for shape in ((narrow, 4 * narrow), (4 * narrow, narrow)):
                 for kind in KINDS:
                     seconds = measure_libraries(Product(kind, *shape), count, precision, device)
-                    flops = {name: 8e-9 * count * narrow ** 2 / least for name, least in seconds.items()}
-                    lines.append((precision, f'{shape[0]} to {shape[1]}', kind, *(
-                        f'{flops.get(name, 0):.0f}{"*" if flops.get(name) == max(flops.values()) else " "}'
-                        for name in CALLERS)))
+                    least = min(seconds.values())
+                    cells = {name: f'{8e-9 * count * narrow ** 2 / second:.0f}{"*" if second == least else " "}'
+                             for name, second in seconds.items()}
+                    lines.append((precision, f'{shape[0]} to {shape[1]}', kind,
+                                  *(cells.get(name, '') for name in CALLERS)))
     return format_table(('', '', '', *CALLERS), lines, left=3)
 
 

@@ -19,6 +19,7 @@ from convnext_mm.evaluation.tested_hook import TestedImagesHook
 from convnext_mm.export.exported import use_exported
 from convnext_mm.export.facts import is_exported
 from convnext_mm.models.build import check_backbone
+from convnext_mm.models.packing import pack_weights
 from convnext_mm.models.precision import check_precision, predict_in_bfloat16
 from convnext_mm.utils.building import mistakes_named
 from convnext_mm.utils.errors import UserError
@@ -30,6 +31,15 @@ def _check_how(args, exported):
     if exported and args.tta:
         raise UserError('--tta is for checkpoints: an exported file tests as it was exported')
     check_precision(args.precision, get_device(), exported)
+
+
+def _make_runner(cfg, args):
+    """Return a runner whose model predicts as the command line says."""
+    runner = build_runner(cfg, args.trust_checkpoint)
+    pack_weights(runner.model)
+    if args.precision == 'bfloat16':
+        predict_in_bfloat16(runner.model)
+    return runner
 
 
 def main(args: argparse.Namespace) -> None:
@@ -62,10 +72,8 @@ def main(args: argparse.Namespace) -> None:
     drop_strategy(cfg)
     fit_workers(cfg)
     fit_to_device(cfg)
-    runner, hook = build_runner(cfg, args.trust_checkpoint), TestedImagesHook()
+    runner, hook = _make_runner(cfg, args), TestedImagesHook()
     runner.register_hook(hook)
-    if args.precision == 'bfloat16':
-        predict_in_bfloat16(runner.model)
     warn(told, runner.logger)
     with hook.naming_images(), mistakes_named():
         figures = runner.test()

@@ -13,6 +13,7 @@ from convnext_mm.checkpoint.mmengine_loader import load_checkpoint, register_loa
 from convnext_mm.models.convnext import ConvNeXt
 from convnext_mm.models.isotropic_convnext import IsotropicConvNeXt
 from convnext_mm.models.modernized_resnet import ModernizedResNet
+from convnext_mm.models.packing import pack_weights
 from convnext_mm.utils.configs import walk
 from convnext_mm.utils.errors import UserError, describe_error
 
@@ -53,7 +54,9 @@ def build_model(settings: Mapping) -> Any:
 
 
 def load_model(settings: Mapping, checkpoint: str | Path) -> tuple[Any, Sequence[str] | None]:
-    """Return a model, as :func:`build_model` does, with the weights of a checkpoint, and the classes that this names.
+    """Return a model that predicts with the weights of a checkpoint, and the classes that this names.
+
+    It is built as :func:`build_model` does it, and its weights are packed (:func:`~.packing.pack_weights`).
 
     Args:
         settings (Mapping): The model's part of a config.
@@ -66,6 +69,7 @@ def load_model(settings: Mapping, checkpoint: str | Path) -> tuple[Any, Sequence
         UserError: The model cannot be built, or the checkpoint does not fit it.
     """
     model = build_model(settings)
+    pack_weights(model)
     meta = load_checkpoint(model, str(checkpoint)).get('meta')
     meta = meta if isinstance(meta, Mapping) else {}
     stored = meta.get('dataset_meta') or {}

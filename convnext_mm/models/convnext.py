@@ -1,6 +1,7 @@
 """The ConvNeXt backbone: four stages of features, each with its own LayerNorm, for FPN, UPerNet and their like."""
 from collections.abc import Mapping, Sequence
 
+import torch
 import torch.nn as nn
 from torch import Tensor
 
@@ -130,7 +131,7 @@ class ConvNeXt(LoadableBackbone, StagedBackbone):
         if not exporting:
             # What is exported takes images of other sizes than those at hand.
             self._check_input(x)
-        x = x.contiguous(memory_format=self.memory_format)
+        x = x.contiguous(memory_format=getattr(torch, self.memory_format))
         outputs = []
         for i, (downsample, stage) in enumerate(zip(self.downsample_layers, self.stages)):
             x = downsample(x)

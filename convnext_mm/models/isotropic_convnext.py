@@ -1,6 +1,7 @@
 """The isotropic ConvNeXt: one resolution throughout, as a plain transformer has it."""
 from collections.abc import Mapping, Sequence
 
+import torch
 import torch.nn as nn
 from mmengine.model import BaseModule
 from torch import Tensor
@@ -91,7 +92,7 @@ class IsotropicConvNeXt(LoadableBackbone, BaseModule):
         if not exporting:
             # What is exported takes images of other sizes than those at hand.
             check_images(x, self.in_channels, self.stride, self.out_indices)
-        x = self.stem(x.contiguous(memory_format=self.memory_format))
+        x = self.stem(x.contiguous(memory_format=getattr(torch, self.memory_format)))
         outputs = []
         for i, block in enumerate(self.blocks.children()):
             x = run_block(block, x, self.with_cp and not exporting)

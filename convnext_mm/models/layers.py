@@ -162,7 +162,7 @@ class ConvNeXtBlock(nn.Module):
         layer_scale_init_value (float): Initial value of ``gamma``; 0 for no layer scale. Defaults to 1e-6.
         use_grn (bool): GRN after the GELU, as in ConvNeXt V2. Defaults to False.
         dilation (int): Distance between the taps of the depthwise convolution, in pixels. Defaults to 1.
-        memory_format (torch.memory_format): Layout of the depthwise convolution. Defaults to ``torch.channels_last``.
+        memory_format (str): Layout of the depthwise convolution. Defaults to ``channels_last``.
         compile (bool): Compile the block; see :func:`~convnext_mm.models.ops.compiled.compiled_block`. Defaults to
             False.
 
@@ -173,7 +173,7 @@ class ConvNeXtBlock(nn.Module):
     """
 
     def __init__(self, channels: int, drop_path_rate: float = 0., layer_scale_init_value: float = 1e-6,
-                 use_grn: bool = False, dilation: int = 1, memory_format: torch.memory_format = torch.channels_last,
+                 use_grn: bool = False, dilation: int = 1, memory_format: str = 'channels_last',
                  compile: bool = False) -> None:
         super().__init__()
         self.dwconv = nn.Conv2d(channels, channels, kernel_size=7, padding=3 * dilation, dilation=dilation,
@@ -187,6 +187,7 @@ class ConvNeXtBlock(nn.Module):
             if layer_scale_init_value else None
         self.drop_path = DropPath(drop_path_rate)
         self.use_grn = use_grn
+        # A name: torch.save cannot save torch's own object for a layout.
         self.memory_format = memory_format
         self.compiled = compile
 
@@ -205,7 +206,7 @@ class ConvNeXtBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's result, ``(N, C, H, W)``."""
-        x = x.contiguous(memory_format=self.memory_format)
+        x = x.contiguous(memory_format=getattr(torch, self.memory_format))
         if not self._is_whole() or torch.jit.is_tracing():
             return self._by_parts(x)
         compiles = self.compiled and not is_compiling()

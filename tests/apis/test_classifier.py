@@ -10,6 +10,7 @@ from PIL import Image
 
 from convnext_mm.apis.cli import main as run_command
 from convnext_mm.engine.run_status import read_status
+from convnext_mm.models.ops import packed
 from tests.helpers.classifiers import COLOURS, CONFIG, draw
 from tests.helpers.instances import forget_instances
 from tests.helpers.runs import start, train_line
@@ -64,6 +65,13 @@ def test_the_average_and_the_weights_are_both_validated_and_kept(trained):
     for file, kind in (('work/epoch_3.pth', ''), ('plain.pth', '_plain')):
         measured = {figure['key']: figure['measured'] for figure in measure(file)['figures']}
         assert measured == {key: last[f'{key}{kind}'] for key in ('accuracy/top1', 'accuracy/top5')}, file
+
+
+def test_the_weights_of_four_blocks_are_laid_out_once_for_all_batches(trained, monkeypatch):
+    laid_out, pack = [], packed.pack
+    monkeypatch.setattr(packed, 'pack', lambda *args: laid_out.append(args) or pack(*args))
+    measure('plain.pth')
+    assert len(laid_out) == 8
 
 
 @pytest.mark.parametrize(('reference', 'published'), [

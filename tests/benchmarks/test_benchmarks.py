@@ -174,11 +174,20 @@ def test_libraries_compute_the_same(product, precision):
     a, b, bias, out = products.make_tensors(product, 64, precision, 'cpu')
     expected = {products.FORWARD: lambda: a.double() @ b.double().t() + bias, products.OF_INPUT: lambda:
                 a.double() @ b.double(), products.OF_WEIGHT: lambda: a.double().t() @ b.double()}[product.kind]()
-    for library in products.libraries('cpu', precision):
+    for library in products.libraries('cpu', precision, product.kind):
         found = products.multiply(library, product, a, b, bias, out)
         # A convolution's rows are pixels.
         found = found.permute(0, 2, 3, 1).reshape(expected.shape) if found.ndim == 4 and len(found) < 40 else found
         assert peers.difference([found.reshape(expected.shape)], [expected]) < (1e-5 if precision == 'float32' else .02)
+
+
+@pytest.mark.parametrize(('kind', 'learns', 'packed'), [
+    (products.FORWARD, False, True), (products.FORWARD, True, False), (products.OF_INPUT, False, False),
+    (products.OF_WEIGHT, False, False)])
+def test_weights_that_learn_are_not_laid_out_beforehand(kind, learns, packed):
+    names = products.libraries('cpu', 'float32', kind, learns)
+    assert (products.PACKED in names) == packed
+    assert {products.TORCH, products.LINEAR, products.CONVOLUTION} <= set(names)
 
 
 @pytest.mark.parametrize('winner', products.CALLERS)
@@ -219,7 +228,7 @@ def contestants():
 def test_contestants_of_equal_architecture_agree(contestants, precision):
     reference = contestants[0].model.eval()(IMAGES)
     equal = [contestant for contestant in contestants if contestant.equal]
-    assert [contestant.name for contestant in equal[:2]] == [peers.OURS, peers.OURS_CP]
+    assert [contestant.name for contestant in equal[:3]] == [peers.OURS, peers.OURS_CP, peers.OURS_PACKED]
     for contestant in equal:
         contestant.model.eval()
         trial = backbone.Trial(contestant, precision, 'inference', IMAGES)
@@ -252,7 +261,7 @@ def test_what_is_not_installed_is_named(monkeypatch):
             monkeypatch.setitem(sys.modules, name, None)
     contestants, missing = peers.build('atto', 'cpu')
     assert list(missing) == list(peers.PEERS)
-    assert [contestant.name for contestant in contestants] == [peers.OURS, peers.OURS_CP]
+    assert [contestant.name for contestant in contestants] == [peers.OURS, peers.OURS_CP, peers.OURS_PACKED]
 
 
 # The bars.
@@ -332,6 +341,16 @@ def test_the_faster_of_ours_is_judged_on_a_gpu(seconds, memory, held):
                         for row in results['rows'] if row['name'] == peers.OURS]
     judged = bars.judge(results)
     assert (judged[0]['held'], judged[3]['held']) == held
+
+
+def test_packed_weights_count_where_they_are_faster():
+    results = made_up()
+    results['rows'] += [dict(row, name=peers.OURS_PACKED, median=row['median'] * .8) for row in results['rows']
+                        if row['name'] == peers.OURS and row['task'] == 'inference']
+    change(results, 'median', 1.05, name=peers.OURS, task='inference')
+    judged = {bar['name'].split(':')[0]: bar for bar in bars.judge(results)}
+    assert judged['inference 512x512, float32']['measured'] == pytest.approx(.9 / .8)
+    assert judged['inference, worst of 6 cells']['measured'] == pytest.approx(1.2 / .8)
 
 
 def full_width(results, threads=2):

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import torch
 
+from convnext_mm.models.ops.packed import pack, take_packed
+
 #: Values that are summed at once: 1 MB in float32.
 SUMMED = 2 ** 18
 #: Fewer rows gain less by oneDNN's gradient of a convolution than it costs to lay out a weight and to add it.
@@ -61,8 +63,18 @@ def _takes_onednn(x, bias):
         and _has_onednn(x.dtype) and torch._C._get_mkldnn_enabled() and not torch._C._len_torch_dispatch_stack()
 
 
+def lay_out(weight, bias, x, products):
+    """Return a weight as :func:`linear` takes it for one or more products, with rows in the precision of ``x``."""
+    packed = None
+    if _takes_onednn(x, bias):
+        packed = take_packed(weight, x.dtype)
+        if packed is None and products > 1:
+            packed = pack(weight, x.dtype)
+    return weight.to(x.dtype) if packed is None else packed
+
+
 def linear(x, weight, bias, out, gelu=False):
-    """Return ``F.linear``, with ``gelu`` its GELU, in ``out`` or in memory of its own."""
+    """Return ``F.linear``, with ``gelu`` its GELU, in ``out`` or in memory of its own; see :func:`lay_out`."""
     if _takes_onednn(x, bias):
         # With AVX-512 its GELU is faster than another pass, without it slower.
         fused = gelu and has_avx512()

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch.autograd.function import once_differentiable
 
-from convnext_mm.models.ops.cpu import add_weight_gradient, has_avx512, linear, sum_rows
+from convnext_mm.models.ops.cpu import add_weight_gradient, has_avx512, lay_out, linear, sum_rows
 from convnext_mm.models.ops.tensors import MLPTensors, result_type
 
 #: Pixels of a piece on a CPU in float32, twice as many in bfloat16: a few MB of hidden values, and matrix products
@@ -75,12 +75,13 @@ def _forward(x, y, scale, tensors, eps, keep):
     dtype, shape, gamma = y.dtype, x.shape, tensors.gamma
     pieces = _cut(shape, scale, x.device, dtype)
     scale, x, y = _per_pixel(scale, shape), x.reshape(-1, shape[-1]), y.reshape(-1, shape[-1])
-    weight1, bias1, weight2, bias2 = (
-        t.to(dtype) for t in (tensors.weight1, tensors.bias1, tensors.weight2, tensors.bias2))
+    bias1, bias2 = tensors.bias1.to(dtype), tensors.bias2.to(dtype)
+    weight1 = lay_out(tensors.weight1, bias1, y, len(pieces.computed))
+    weight2 = lay_out(tensors.weight2, bias2, y, len(pieces.computed))
     result = x.new_empty(x.shape, dtype=result_type(x, y, gamma))
     kept, before_gamma = [], torch.empty_like(y) if keep and gamma is not None and not _from_weight(dtype) else None
     # Memory that is asked for and given back by the piece costs more than what is computed in it.
-    hidden_buffer = y.new_empty(pieces.longest, len(weight1))
+    hidden_buffer = y.new_empty(pieces.longest, len(bias1))
     branch_buffer = None if result.dtype == dtype else y.new_empty(pieces.longest, y.shape[1])
     for rows in pieces.dropped:
         result[rows] = x[rows]

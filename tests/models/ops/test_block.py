@@ -9,7 +9,7 @@ from tests.helpers.models import relative_difference
 HALF = [torch.bfloat16, pytest.param(torch.float16, marks=needs_float16)]
 GAMMAS = [0, 1e-6, 1e-3, 1.]
 CASES = [dict(gamma=gamma, **case) for gamma in GAMMAS for case in (
-    {}, dict(drop_path_rate=.4), dict(dilation=2), dict(use_grn=True), dict(memory_format=torch.contiguous_format))]
+    {}, dict(drop_path_rate=.4), dict(dilation=2), dict(use_grn=True), dict(memory_format='contiguous_format'))]
 
 
 @pytest.mark.parametrize(('case', 'dtype', 'tolerance'), [
