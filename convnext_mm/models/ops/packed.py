@@ -8,13 +8,13 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 #: Rows that the order is chosen for. It takes others too, and must not depend on the images that come first.
 ROWS = 2048
-#: Weights that are kept packed -> (what they were when they were laid out, the results).
+#: Weights that are kept packed -> {precision: (what they were when they were laid out, the results)}.
 _KEPT = WeakTensorKeyDictionary()
 
 
 def keep_packed(weight):
     """Have :func:`take_packed` lay a weight out once, and again when it has changed."""
-    _KEPT[weight] = None, None
+    _KEPT[weight] = {}
 
 
 def take_packed(weight, dtype):
@@ -22,12 +22,10 @@ def take_packed(weight, dtype):
     if weight not in _KEPT or weight.is_inference():
         # Changes of inference tensors cannot be seen.
         return None
-    state = weight.data_ptr(), weight._version, dtype
-    before, packed = _KEPT[weight]
-    if before != state:
-        packed = pack(weight, dtype)
-        _KEPT[weight] = state, packed
-    return packed
+    state, kept = (weight.data_ptr(), weight._version), _KEPT[weight]
+    if dtype not in kept or kept[dtype][0] != state:
+        kept[dtype] = state, pack(weight, dtype)
+    return kept[dtype][1]
 
 
 def pack(weight, dtype):

@@ -100,11 +100,12 @@ def test_weights_that_have_changed_are_laid_out_again(change, shape):
     assert not torch.equal(found, before)
 
 
-def test_precisions_in_turn():
-    block, x = make_block().eval(), images(*LARGE)
+def test_precisions_in_turn(laid_out):
+    block, x = make_block().eval(), images(*SMALL)
     pack_weights(block)
-    for autocast in (None, torch.bfloat16, None):
+    for autocast, times in ((None, 1), (torch.bfloat16, 2), (None, 2), (torch.bfloat16, 2)):
         torch.testing.assert_close(predict(block, x, autocast), expected(block, x, autocast))
+        assert len(laid_out) == 2 * times
 
 
 def test_changes_of_inference_tensors_cannot_be_seen_so_none_is_kept(laid_out):
