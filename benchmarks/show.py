@@ -193,7 +193,8 @@ def backbone_chart(results):
     kept = grouped([row for row in rows if row['kept'] is not None], 'size')
     panels += [(f'kept for backward, {size}, batch {some[0]["batch"]}: MB', some, lambda row: row['kept'] / 1e6, False)
                for (size,), some in kept.items()]
-    return chart(f'ConvNeXt {results["arch"]}: median with quartiles', results['environment'], panels, rows, len(kept))
+    return chart(f'ConvNeXt {results["arch"]}: median with quartiles', results['environment'], panels, rows,
+                 len(grouped(rows, 'size')))
 
 
 def _method_table(method, rows):

@@ -18,6 +18,7 @@ from mmengine.logging import MMLogger
 
 from convnext_mm.apis.arguments import Parser
 from convnext_mm.apis.cli import run
+from convnext_mm.models.packing import pack_weights
 from convnext_mm.models.precision import predict_in_bfloat16
 from convnext_mm.utils.progress import Line
 from convnext_mm.utils.text import format_table
@@ -65,10 +66,12 @@ class Clock:
 
 
 def variants(method, plan, device):
-    """Return ``{name: model that predicts}``, all of equal weights."""
+    """Return ``{name: model that predicts as the tools have it}``, all of equal weights."""
     plain = detector.Model(method, detector.peers.OURS, plan, device)
     half = copy.deepcopy(plain)
     predict_in_bfloat16(half.model.eval())
+    for model in (plain, half):
+        pack_weights(model.model)
     return {'float32': plain, 'bfloat16': half}
 
 

@@ -489,6 +489,10 @@ def test_backbone(tmp_path, monkeypatch, capsys):
                if row['task'] == 'training' and row['equal'] and row['precision'] == 'float32')
     assert 'inference, 32x64, batch 1, 1 rounds' in out
     assert 'bytes kept for backward' in out
+    # Of --tasks; the bytes kept are a panel of their own.
+    for task, panels in (('inference', 1), ('training', 2)):
+        part = dict(results, rows=[row for row in rows if row['task'] == task])
+        assert sum(axes.get_visible() for axes in show.backbone_chart(part).axes) == panels
 
 
 @pytest.mark.parametrize('place', ['file/results', 'file', '/proc/x'])
