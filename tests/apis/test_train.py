@@ -3,6 +3,7 @@ from argparse import Namespace
 from contextlib import contextmanager, nullcontext
 
 import pytest
+import torch
 from mmengine.logging import MMLogger
 
 from convnext_mm.apis import test, train
@@ -17,7 +18,7 @@ class Runner:
 
     def __init__(self, folder):
         self.logger = MMLogger.get_instance(f'run in {folder}', log_file=str(folder / 'run.log'))
-        self.hooks = []
+        self.hooks, self.model = [], torch.nn.Identity()
 
     def register_hook(self, hook):
         self.hooks.append(type(hook).__name__)
