@@ -40,7 +40,7 @@ class Results:
     def equal_peers(self, *cell):
         """Return the names of other packages' contestants of equal architecture, except compiled ones."""
         return [row['name'] for key, row in self.rows.items() if key[:3] == cell and row['equal']
-                and row['name'] not in (OURS, OURS_PACKED, OURS_CP, OURS_COMPILED, TIMM_COMPILED)]
+                and not row['name'].startswith(OURS) and row['name'] != TIMM_COMPILED]
 
     def over(self, task, value):
         """Return ``value(task, size, precision)`` of all cells of a task that have one."""

@@ -57,9 +57,11 @@ def _by_linear(kind, a, b, bias, out):
 
 
 def _by_packed(kind, a, b, bias, out):
-    if take_packed(b, b.dtype) is None:
+    packed = take_packed(b, b.dtype)
+    if packed is None:
         keep_packed(b)
-    return torch.ops.mkldnn._linear_pointwise(a, take_packed(b, b.dtype), bias, 'none', [], '')
+        packed = take_packed(b, b.dtype)
+    return _by_linear(kind, a, packed, bias, out)
 
 
 def _as_images(rows):

@@ -69,8 +69,8 @@ def load_model(settings: Mapping, checkpoint: str | Path) -> tuple[Any, Sequence
         UserError: The model cannot be built, or the checkpoint does not fit it.
     """
     model = build_model(settings)
-    pack_weights(model)
     meta = load_checkpoint(model, str(checkpoint)).get('meta')
+    pack_weights(model)
     meta = meta if isinstance(meta, Mapping) else {}
     stored = meta.get('dataset_meta') or {}
     # Older versions of mm write it in capitals, the oldest beside the state dict's other facts.

@@ -19,10 +19,11 @@ def keep_packed(weight):
 
 def take_packed(weight, dtype):
     """Return a weight that is kept packed, laid out in a precision; None of any other weight."""
-    if weight not in _KEPT or weight.is_inference():
+    kept = _KEPT.get(weight)
+    if kept is None or weight.is_inference():
         # Changes of inference tensors cannot be seen.
         return None
-    state, kept = (weight.data_ptr(), weight._version), _KEPT[weight]
+    state = weight.data_ptr(), weight._version
     if dtype not in kept or kept[dtype][0] != state:
         kept[dtype] = state, pack(weight, dtype)
     return kept[dtype][1]
